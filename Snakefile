@@ -1,0 +1,55 @@
+# From sky positions to SPHEREx spectra. `snakemake --cores 10 --config ra=213.942708 dec=11.495389`
+# Targets: query, download, photometry, all (the default). Options: config/config.yaml.
+from snakemake.utils import min_version
+
+min_version("9.13")
+
+
+configfile: workflow.source_path("config/config.yaml")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/query.smk"
+include: "workflow/rules/download.smk"
+include: "workflow/rules/photometry.smk"
+include: "workflow/rules/products.smk"
+
+
+localrules:
+    all,
+    query,
+    download,
+    photometry,
+
+
+rule all:
+    default_target: True
+    input:
+        products_of_all_sources,
+
+
+rule query:
+    input:
+        of_all_sources("results/query_summary.yaml"),
+
+
+rule download:
+    input:
+        of_all_sources("results/downloads.json"),
+
+
+rule photometry:
+    input:
+        of_all_sources("results/photometry.json"),
+
+
+onstart:
+    hold_source_locks()
+
+
+onsuccess:
+    print_summary()
+
+
+onerror:
+    print_summary()

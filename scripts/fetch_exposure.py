@@ -1,0 +1,36 @@
+"""Fetch the image of one exposure; write the transfer record, whatever became of it."""
+
+from pathlib import Path
+
+from spxflow import files, transfer
+from spxflow.sources import Source
+
+
+def main(observation, config, record, log, image, source, failed_runs, **_):
+    """Fetch one file.
+
+    Parameters
+    ----------
+    observation : spxflow.observations.Observation
+        The exposure.
+    config : dict
+        The whole configuration.
+    record, log, image : str
+        Files to write: the transfer record (JSON), a line about what went wrong if anything did, and the image.
+    source : dict
+        Fields of `spxflow.sources.Source`.
+    failed_runs : int
+        Earlier invocations in which this file could not be had.
+    """
+    settings = transfer.TransferSettings.from_config(config)
+    outcome = transfer.fetch(
+        observation,
+        Source(**source),
+        Path(image),
+        settings,
+        transfer.http_client(settings),
+        failed_runs=failed_runs,
+    )
+    if outcome.status != "ok":
+        files.write_atomically(log, f"{observation.stem}: {outcome.status}: {outcome.reason}\n")
+    files.write_json(record, outcome.to_json())

@@ -1,0 +1,19 @@
+"""Draw spectrum and light curve of a source."""
+
+from spxflow import files, plots
+
+
+def main(photometry_json, picture, plot_options):
+    """Write ``combined_plot.png`` from ``photometry.json`` with the configuration section ``plot``."""
+    document = files.read_json(photometry_json)
+    plots.combined_plot(
+        document["exposures"],
+        picture,
+        document["source"],
+        plots.PlotSettings.from_config(plot_options),
+        document["settings"]["quality"],
+    )
+
+
+if __name__ == "__main__":
+    main(snakemake.input.photometry, snakemake.output.plot, snakemake.params.plot)

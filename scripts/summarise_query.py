@@ -1,0 +1,27 @@
+"""Write the query summary of a source."""
+
+from pathlib import Path
+
+import yaml
+from spxflow import files, observations, summary
+
+
+def main(table, found, summary_yaml, source, file_bytes):
+    """Write ``query_summary.yaml``.
+
+    Parameters
+    ----------
+    table, found : str
+        What the query left: the observation table and the account of the query.
+    summary_yaml : str
+        File to write. Where ``downloads.json`` stands beside it, sizes are those of the files.
+    source : dict
+        The source's fields.
+    file_bytes : int
+        Expected size of one file.
+    """
+    content = summary.query_summary(source, observations.read_observations(table), files.read_json(found), file_bytes)
+    downloads = Path(summary_yaml).with_name("downloads.json")
+    if downloads.exists():
+        content = summary.with_actual_size(content, files.read_json(downloads))
+    files.write_atomically(summary_yaml, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

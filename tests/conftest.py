@@ -1,0 +1,90 @@
+"""The local archive and the workflow, as the tests use them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from spxflow.demo import scenario, server
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+class Workflow:
+    """The workflow in a working directory of its own, run as a user would."""
+
+    def __init__(self, directory, archive_url):
+        self.directory = Path(directory)
+        self.archive_url = archive_url
+
+    def command(self, *arguments, config=()):
+        """The command line: options and targets of snakemake, and ``key=value`` entries for ``--config``."""
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        targets = [argument for argument in arguments if not argument.startswith("-")]
+        return [
+            *(sys.executable, "-m", "snakemake", "--cores", "2", "--snakefile", str(REPOSITORY / "Snakefile")),
+            *flags,
+            *("--configfile", str(REPOSITORY / "config" / "demo.yaml")),
+            *("--config", f"archive={{url: '{self.archive_url}'}}", *config),
+            *(("--", *targets) if targets else ()),
+        ]
+
+    def environment(self):
+        return {**os.environ, "MPLBACKEND": "agg", "COLUMNS": "200"}
+
+    def run(self, *arguments, config=(), status=0, timeout=300):
+        """Run to the end, check the exit status and return all that was printed."""
+        finished = subprocess.run(
+            self.command(*arguments, config=config),
+            cwd=self.directory,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert finished.returncode == status, finished.stdout
+        return finished.stdout
+
+    def jobs_to_do(self, *arguments, config=()):
+        """Names of the rules that a run would execute, with how often."""
+        text = self.run("--dry-run", "--logger=", *arguments, config=config)
+        return _job_counts(text)
+
+
+def _job_counts(text):
+    lines = text.splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("job ")]
+    if not starts:
+        assert "Nothing to be done" in text, text
+        return {}
+    counts = {}
+    for line in lines[starts[0] + 2 :]:
+        if not line.strip():
+            break
+        rule, count = line.split()
+        counts[rule] = int(count)
+    counts.pop("total")
+    counts.pop("all", None)
+    return counts
+
+
+@pytest.fixture(scope="session")
+def demo_scenario():
+    """The demonstration's field: 108 exposures of the Cloverleaf quasar."""
+    return scenario.load("demo")
+
+
+@pytest.fixture(scope="session")
+def demo_archive(demo_scenario):
+    """The local archive, serving the demonstration's field. Not to be changed by a test."""
+    with server.running(demo_scenario) as archive:
+        yield archive
+
+
+@pytest.fixture
+def workflow(tmp_path, demo_archive):
+    """The workflow on the demonstration's archive in an empty directory."""
+    return Workflow(tmp_path, demo_archive.url)

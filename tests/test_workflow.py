@@ -1,0 +1,162 @@
+"""The workflow as a user runs it: real Snakemake, real HTTP, real files."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from conftest import Workflow
+
+SOURCE = "demo/cloverleaf"
+PRODUCTS = ("query_summary.yaml", "downloads.json", "photometry.json", "lightcurve.csv", "combined_plot.png")
+PER_FILE = {"fetch_exposure", "measure_exposure"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, demo_archive):
+    """A working directory in which the whole demonstration was run."""
+    workflow = Workflow(tmp_path_factory.mktemp("finished"), demo_archive.url)
+    workflow.printed = workflow.run()
+    return workflow
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run that a test may change; times of files are kept."""
+    shutil.copytree(finished.directory, tmp_path / "run", dirs_exist_ok=True)
+    return Workflow(tmp_path / "run", finished.archive_url)
+
+
+def read_rows(workflow):
+    with open(workflow.directory / SOURCE / "results" / "lightcurve.csv", newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(line for line in stream if not line.startswith("#")))
+
+
+def times_of_products(workflow):
+    return {name: (workflow.directory / SOURCE / "results" / name).stat().st_mtime_ns for name in PRODUCTS}
+
+
+def test_every_exposure_is_a_row_and_every_product_is_there(finished):
+    results = finished.directory / SOURCE / "results"
+    assert all((results / name).stat().st_size > 100 for name in PRODUCTS)
+    rows = read_rows(finished)
+    assert len(rows) == 108
+    document = json.loads((results / "photometry.json").read_text(encoding="utf-8"))
+    assert {"source", "settings", "exposures"} <= set(document)
+    assert [row["obs_id"] for row in rows] == [row["obs_id"] for row in document["exposures"]]
+    assert "108 exposures" in finished.printed
+
+
+def test_fluxes_agree_with_the_truth(finished, demo_scenario):
+    truth = {
+        (row.obs_id, row.band): row.flux_ujy for row in demo_scenario.truth() if row.source == demo_scenario.target.name
+    }
+    measured = [row for row in read_rows(finished) if row["status"] == "ok"]
+    assert len(measured) > 80
+    flux, error, true = np.array(
+        [[float(row["flux_ujy"]), float(row["flux_err_ujy"]), truth[row["obs_id"], row["band"]]] for row in measured]
+    ).T
+    assert abs(np.median(flux / true) - 1) < 0.01
+    pulls = (flux - true) / error
+    assert abs(np.mean(pulls)) < 0.35
+    assert 0.8 < np.std(pulls) < 1.25
+
+
+def test_query_summary_has_what_was_found_and_the_actual_size(finished):
+    summary = yaml.safe_load(
+        (finished.directory / SOURCE / "results" / "query_summary.yaml").read_text(encoding="utf-8")
+    )
+    files = list((finished.directory / SOURCE / "data").glob("D[1-6]/*.fits"))
+    assert summary["n_observations"] == len(files) == 108
+    assert summary["band_counts"] == {f"D{number}": 18 for number in range(1, 7)}
+    assert summary["total_size_gb_estimated"] is False
+    assert summary["total_size_gb"] * 2**30 == sum(file.stat().st_size for file in files)
+    assert summary["observations"][0].keys() >= {"obs_id", "band", "mjd_start", "mjd_end", "url", "version"}
+
+
+def test_nothing_is_left_to_do(finished):
+    assert finished.jobs_to_do() == {}
+
+
+def test_a_stage_brings_what_it_depends_on_and_nothing_else(workflow):
+    workflow.run("query", config=["bands=D1"])
+    source = workflow.directory / SOURCE
+    assert (source / "results" / "query_summary.yaml").exists()
+    assert not (source / "data").exists()
+    workflow.run("download", config=["bands=D1"])
+    assert len(list(source.glob("data/D1/*.fits"))) == 18
+    assert not (source / "results" / "photometry.json").exists()
+    workflow.run("photometry", config=["bands=D1"])
+    assert (source / "results" / "photometry.json").exists()
+    assert not (source / "results" / "combined_plot.png").exists()
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_deleted_product_is_rebuilt_alone(copied, product):
+    before = times_of_products(copied)
+    (copied.directory / SOURCE / "results" / product).unlink()
+    assert not PER_FILE & set(copied.jobs_to_do())
+    copied.run()
+    after = times_of_products(copied)
+    assert [name for name in PRODUCTS if before[name] != after[name]] == [product]
+
+
+def test_a_plot_option_draws_again_and_measures_nothing(copied):
+    assert copied.jobs_to_do(config=["plot={dpi: 60}"]) == {"plot_combined": 1}
+
+
+def test_a_quality_cut_measures_nothing(copied):
+    jobs = copied.jobs_to_do(config=["quality={min_snr: 50}"])
+    assert not PER_FILE & set(jobs)
+    assert jobs["tabulate_photometry"] == 1
+
+
+def test_a_photometry_option_fetches_nothing(copied):
+    jobs = copied.jobs_to_do(config=["photometry={aperture: {diameter_fwhm: 2.0}}"])
+    assert "fetch_exposure" not in jobs
+    assert jobs["measure_exposure"] == 108
+
+
+def test_another_archive_host_changes_nothing(copied):
+    copied.archive_url = "http://127.0.0.1:9"
+    assert copied.jobs_to_do() == {}
+
+
+def test_a_lost_image_is_fetched_again_alone(copied):
+    image = next((copied.directory / SOURCE / "data" / "D3").glob("*.fits"))
+    content = image.read_bytes()
+    image.unlink()
+    jobs = copied.jobs_to_do()
+    assert jobs["fetch_exposure"] == jobs["measure_exposure"] == 1
+    copied.run()
+    assert image.read_bytes() == content
+    assert copied.jobs_to_do() == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("ra=361", "ra: got 361, takes degrees"),
+        ("dec=95", "are ra and dec swapped?"),
+        ("bandz=D1", "bandz: no such option; did you mean bands?"),
+        ("photometry={primary: psff}", "photometry.primary: got 'psff', takes one of psf"),
+        ("cutout={size: 3 parsec}", "cutout.size: got '3 parsec'"),
+    ],
+)
+def test_a_wrong_option_stops_before_any_work(workflow, config, message):
+    printed = workflow.run(config=[config], status=1)
+    assert message in " ".join(printed.split())
+    assert not (workflow.directory / SOURCE).exists()
+
+
+def test_two_runs_on_one_source_do_not_mix(copied):
+    from spxflow import files
+
+    lock = files.hold_lock(copied.directory / SOURCE / ".lock")
+    (copied.directory / SOURCE / "results" / "lightcurve.csv").unlink()
+    printed = copied.run(status=1)
+    assert "another run is at work on this source" in " ".join(printed.split())
+    lock.close()
+    copied.run()

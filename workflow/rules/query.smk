@@ -1,0 +1,45 @@
+# Which exposures has the archive of a source?
+
+
+checkpoint find_exposures:
+    output:
+        table=f"{OUT}/{{source}}/records/observations.csv",
+        found=f"{OUT}/{{source}}/records/query.json",
+    log:
+        f"{OUT}/{{source}}/logs/find_exposures.log",
+    conda:
+        "../../envs/spxflow.yaml"
+    params:
+        source=source_facts,
+        bands=config["bands"],
+        collections=config["archive"]["collections"],
+        query=config["query"],
+    message:
+        "{wildcards.source}: asking the archive for exposures"
+    script:
+        "../../scripts/find_exposures.py"
+
+
+rule summarise_query:
+    input:
+        table=rules.find_exposures.output.table,
+        found=rules.find_exposures.output.found,
+    output:
+        summary=f"{OUT}/{{source}}/results/query_summary.yaml",
+    log:
+        f"{OUT}/{{source}}/logs/summarise_query.log",
+    params:
+        source=source_facts,
+        file_bytes=file_bytes_estimated(),
+    message:
+        "{wildcards.source}: query summary"
+    run:
+        from scripts.summarise_query import main
+
+        main(
+            input.table,
+            input.found,
+            output.summary,
+            params.source,
+            params.file_bytes,
+        )

@@ -1,0 +1,239 @@
+"""Options: one JSON schema gives types, ranges, defaults and meanings; this room applies it and explains what is wrong.
+
+Values given on the command line (``--config key=value``) arrive as text when they are nested, so text is read as what
+the schema asks for.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spxflow.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent
+_NULLS = frozenset({"", "null", "none", "~"})
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def schema_path() -> Path:
+    """Where the configuration schema is: in an installed package, or beside it in the workflow's tree."""
+    installed = _PACKAGE / "schemas" / "config.schema.yaml"
+    return installed if installed.exists() else _PACKAGE.parent / "schemas" / "config.schema.yaml"
+
+
+@functools.cache
+def load_schema() -> Mapping[str, Any]:
+    """The configuration schema (JSON Schema 2020-12)."""
+    return yaml.safe_load(schema_path().read_text(encoding="utf-8"))
+
+
+def defaults() -> dict[str, Any]:
+    """Every option with its default."""
+    return _fill_defaults({}, load_schema())
+
+
+def complete(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole configuration from the options given: checked, typed, defaults filled in.
+
+    Raises
+    ------
+    ConfigError
+        For the first option that is unknown, of a wrong type or out of range.
+    """
+    schema = load_schema()
+    _refuse_unknown(given, schema, ())
+    config = _fill_defaults(_read_text(given, schema), schema)
+    _refuse_invalid(config, schema)
+    _refuse_inconsistent(config)
+    return config
+
+
+def _refuse_unknown(given: Any, schema: Mapping[str, Any], path: tuple[str, ...]) -> None:
+    known = schema.get("properties")
+    if known is None or not isinstance(given, Mapping):
+        return
+    for key, value in given.items():
+        option = ".".join((*path, str(key)))
+        if key not in known:
+            raise ConfigError(f"{option}: no such option{_suggestion(str(key), known, path)}")
+        _refuse_unknown(value, known[key], (*path, key))
+
+
+def _suggestion(key: str, known: Mapping[str, Any], path: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {'.'.join((*path, near[0]))}?"
+    elsewhere = [option for option, _ in options() if option.rsplit(".", 1)[-1] == key]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    return f"; {'.'.join(path) or 'the top level'} takes {', '.join(known)}"
+
+
+def options() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every option as (dotted name, its schema), in the order of the schema."""
+    yield from _walk(load_schema(), ())
+
+
+def _walk(schema: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, entry in schema["properties"].items():
+        if "properties" in entry:
+            yield from _walk(entry, (*path, key))
+        else:
+            yield ".".join((*path, key)), entry
+
+
+def _read_text(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Text from the command line as the type the schema asks for; what cannot be read stays for the check to refuse."""
+    types = schema.get("type", [])
+    types = [types] if isinstance(types, str) else types
+    if isinstance(value, Mapping):
+        entries = schema.get("properties", {})
+        return {key: _read_text(entry, entries.get(key, {})) for key, entry in value.items()}
+    if value is None and "object" in types:
+        return {}
+    if "array" in types and isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        value = [part.strip() for part in str(value).strip("[] ").split(",") if part.strip()]
+    if isinstance(value, (list, tuple)):
+        return [_read_text(entry, schema.get("items", {})) for entry in value]
+    if isinstance(value, str):
+        return _read_scalar(value, types)
+    if "string" in types and "number" not in types and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _read_scalar(text: str, types: list[str]) -> Any:
+    word = text.strip().lower()
+    if "null" in types and word in _NULLS:
+        return None
+    if "boolean" in types and word in _BOOLEANS:
+        return _BOOLEANS[word]
+    for kind, parse in (("integer", int), ("number", float)):
+        if kind in types:
+            try:
+                return parse(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _fill_defaults(given: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    filled: dict[str, Any] = {}
+    for key, entry in schema["properties"].items():
+        if "properties" in entry:
+            section = given.get(key, {})
+            filled[key] = _fill_defaults(section, entry) if isinstance(section, Mapping) else section
+        else:
+            filled[key] = given[key] if key in given else copy.deepcopy(entry.get("default"))
+    return filled
+
+
+def _refuse_invalid(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    from jsonschema import Draft202012Validator
+
+    for error in Draft202012Validator(schema).iter_errors(config):
+        names = [str(part) for part in error.absolute_path if not isinstance(part, int)]
+        raise ConfigError(f"{'.'.join(names)}: got {_shown(error.instance)}, takes {accepted(error.schema)}")
+    for option, entry in options():
+        value = functools.reduce(lambda section, key: section[key], option.split("."), config)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{option}: got {value}, takes {accepted(entry)}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def accepted(entry: Mapping[str, Any]) -> str:
+    """What an option takes, in words, from its schema entry."""
+    kinds = entry.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "enum" in entry:
+        words = ["one of " + ", ".join(str(choice) for choice in entry["enum"])]
+    elif "patternHint" in entry:
+        words = [entry["patternHint"]]
+    else:
+        words = [_kind_in_words(kind, entry) for kind in kinds if kind != "null"]
+    return " or ".join(words + ["null"] * ("null" in kinds))
+
+
+def _kind_in_words(kind: str, entry: Mapping[str, Any]) -> str:
+    if kind == "array":
+        least, most = entry.get("minItems", 0), entry.get("maxItems")
+        count = f"{least} " if least == most else f"at least {least} " if least else ""
+        each = ", each once" if entry.get("uniqueItems") else ""
+        return f"a list of {count}entries ({accepted(entry['items'])}){each}"
+    if kind in ("number", "integer"):
+        return {"number": "a number", "integer": "a whole number"}[kind] + _range_in_words(entry)
+    if kind == "string" and "maxLength" in entry:
+        return f"text of at most {entry['maxLength']} characters"
+    return {"string": "text", "boolean": "true or false", "object": "a section of options"}[kind]
+
+
+def _range_in_words(entry: Mapping[str, Any]) -> str:
+    names = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    bounds = [f"{words} {entry[key]:g}" for key, words in names.items() if key in entry]
+    return " " + " and ".join(bounds) if bounds else ""
+
+
+def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
+    if (config["ra"] is None) != (config["dec"] is None):
+        absent = "ra" if config["ra"] is None else "dec"
+        raise ConfigError(f"{absent}: got nothing, takes a position since the other coordinate is given")
+    query = config["query"]
+    if query["mjd_min"] is not None and query["mjd_max"] is not None and query["mjd_min"] > query["mjd_max"]:
+        raise ConfigError(
+            f"query.mjd_min: got {query['mjd_min']}, takes a time before query.mjd_max {query['mjd_max']}"
+        )
+    photometry = config["photometry"]
+    needed = photometry["primary"].removesuffix("_raw")
+    if needed not in photometry["estimators"]:
+        raise ConfigError(
+            f"photometry.primary: got {photometry['primary']!r}, takes an estimator of photometry.estimators "
+            f"({', '.join(photometry['estimators'])})"
+        )
+
+
+def document() -> str:
+    """The text of ``config/config.yaml``: every option with default, unit and meaning, from the schema."""
+    lines = [
+        "# Every option with its default, unit and meaning (kept in step with workflow/schemas/config.schema.yaml).",
+        "# Override single ones with   --config ra=213.94 dec=11.49 bands=D1,D4 photometry='{primary: aperture}'",
+        "# or keep your own file with only what differs and pass it with --configfile.",
+    ]
+    _document_section(load_schema(), 0, lines)
+    return "\n".join(lines) + "\n"
+
+
+def _document_section(schema: Mapping[str, Any], depth: int, lines: list[str]) -> None:
+    indent = "  " * depth
+    for key, entry in schema["properties"].items():
+        if "heading" in entry:
+            lines += ["", f"# --- {entry['heading']} " + "-" * max(4, 90 - len(entry["heading"]))]
+        if "properties" in entry:
+            description = entry.get("description")
+            lines.append(f"{indent}{key}:" + (f"  # {description}" if description else ""))
+            _document_section(entry, depth + 1, lines)
+        else:
+            value = (
+                yaml.safe_dump(entry["default"], default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+            )
+            lines.append(f"{indent}{key}: {value}".ljust(30) + f"  # {entry['description']}")
+
+
+if __name__ == "__main__":
+    print(document(), end="")

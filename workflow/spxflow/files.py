@@ -1,0 +1,71 @@
+"""Files that are whole or not there: written beside their place and renamed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def partial_path(path: Path | str) -> Iterator[Path]:
+    """A temporary sibling of ``path`` that takes its place when the block ends well.
+
+    The file is flushed to disk before the rename, so that a name never points at half a
+    file, not even after ``kill -9`` or a power cut. On an exception the partial file goes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield partial
+        with open(partial, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path | str, content: str | bytes) -> None:
+    """Write a whole small file, text as UTF-8."""
+    with partial_path(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path | str, content: Any, indent: int | None = None) -> None:
+    """Write strict JSON (no NaN or infinity), keys in the order given."""
+    write_atomically(path, json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file."""
+    with open(path, encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+def hold_lock(path: Path | str) -> IO[str]:
+    """Take an exclusive lock that ends with the process, however it ends.
+
+    Returns
+    -------
+    The open lock file: the lock is held as long as it stays open.
+
+    Raises
+    ------
+    BlockingIOError
+        When another process holds it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(path, "a", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise
+    return lock

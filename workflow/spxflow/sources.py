@@ -1,0 +1,108 @@
+"""Sky positions to measure, and the names of their directories."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spxflow.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A position on the sky.
+
+    ``ra_deg`` and ``dec_deg`` are ICRS at the Julian year ``epoch_yr``; ``pmra_masyr`` includes
+    the factor cos(dec). ``key`` names the directory of the source and is safe as a path component.
+    """
+
+    key: str
+    name: str
+    ra_deg: float
+    dec_deg: float
+    pmra_masyr: float = 0.0
+    pmdec_masyr: float = 0.0
+    parallax_mas: float = 0.0
+    epoch_yr: float = 2016.0
+
+
+def parse_ra_deg(value: float | int | str) -> float:
+    """Right ascension in degrees from degrees or sexagesimal hours (``14:15:46.25``, ``14h15m46.25s``)."""
+    ra_deg = _parse_angle(value, "ra", sexagesimal_unit="hourangle")
+    if not 0.0 <= ra_deg < 360.0:
+        raise ConfigError(f"ra: got {value}, takes degrees from 0 up to 360, or hours as 14:15:46.25")
+    return ra_deg
+
+
+def parse_dec_deg(value: float | int | str) -> float:
+    """Declination in degrees from degrees or sexagesimal degrees (``+11:29:43.4``, ``+11d29m43.4s``)."""
+    dec_deg = _parse_angle(value, "dec", sexagesimal_unit="deg")
+    if not -90.0 <= dec_deg <= 90.0:
+        raise ConfigError(f"dec: got {value}, takes degrees from -90 to 90, or +11:29:43.4 (are ra and dec swapped?)")
+    return dec_deg
+
+
+def _parse_angle(value: float | int | str, option: str, sexagesimal_unit: str) -> float:
+    try:
+        angle_deg = float(value)
+    except (TypeError, ValueError):
+        angle_deg = _parse_sexagesimal(str(value), option, sexagesimal_unit)
+    if isinstance(value, bool) or not math.isfinite(angle_deg):
+        raise ConfigError(f"{option}: got {value}, takes a number of degrees or a sexagesimal position")
+    return angle_deg
+
+
+def _parse_sexagesimal(text: str, option: str, unit: str) -> float:
+    from astropy.coordinates import Angle
+
+    try:
+        return float(Angle(text, unit=unit).deg)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{option}: got {text!r}, takes a number of degrees or a sexagesimal position") from error
+
+
+def position_name(ra_deg: float, dec_deg: float) -> str:
+    """Name of a position, ``JHHMMSS.ss+DDMMSS.s``, digits truncated as the IAU recommends."""
+    ra_cs = int(ra_deg / 15.0 * 360_000.0 + 1e-6)
+    dec_ds = int(abs(dec_deg) * 36_000.0 + 1e-6)
+    sign = "-" if dec_deg < 0 else "+"
+    ra_minutes, ra_seconds = divmod(ra_cs, 6_000)
+    dec_minutes, dec_seconds = divmod(dec_ds, 600)
+    return (
+        f"J{ra_minutes // 60:02d}{ra_minutes % 60:02d}{ra_seconds / 100:05.2f}"
+        f"{sign}{dec_minutes // 60:02d}{dec_minutes % 60:02d}{dec_seconds / 10:04.1f}"
+    )
+
+
+def directory_key(name: str) -> str:
+    """A path component made from a name: letters, digits, ``. _ + -`` stay, other runs become ``_``.
+
+    Raises
+    ------
+    ConfigError
+        When nothing is left of the name, or it is too long for a directory.
+    """
+    key = re.sub(r"[^A-Za-z0-9._+-]+", "_", name.strip()).lstrip(".-_").rstrip("._")
+    if not key or len(key) > 100:
+        raise ConfigError(f"name: got {name!r}, takes 1 to 100 characters with at least one letter or digit")
+    return key
+
+
+def source_from_config(config: Mapping[str, Any]) -> Source:
+    """The single source that ``ra``, ``dec`` and their companions in the configuration describe."""
+    ra_deg = parse_ra_deg(config["ra"])
+    dec_deg = parse_dec_deg(config["dec"])
+    name = str(config["name"]) if config.get("name") else position_name(ra_deg, dec_deg)
+    return Source(
+        key=directory_key(name),
+        name=name,
+        ra_deg=ra_deg,
+        dec_deg=dec_deg,
+        pmra_masyr=float(config["pmra_masyr"]),
+        pmdec_masyr=float(config["pmdec_masyr"]),
+        parallax_mas=float(config["parallax_mas"]),
+        epoch_yr=float(config["epoch_yr"]),
+    )
