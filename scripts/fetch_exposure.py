@@ -1,8 +1,10 @@
 """Fetch the image of one exposure; write the transfer record, whatever became of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from spxflow import files, transfer
+from spxflow.archive.urls import relocated_url
 from spxflow.sources import Source
 
 
@@ -23,14 +25,8 @@ def main(observation, config, record, log, image, source, failed_runs, **_):
         Earlier invocations in which this file could not be had.
     """
     settings = transfer.TransferSettings.from_config(config)
-    outcome = transfer.fetch(
-        observation,
-        Source(**source),
-        Path(image),
-        settings,
-        transfer.http_client(settings),
-        failed_runs=failed_runs,
-    )
-    if outcome.status != "ok":
+    here = replace(observation, url=relocated_url(observation.url, settings.archive_url))
+    outcome = transfer.fetch(here, Source(**source), Path(image), settings, failed_runs=failed_runs)
+    if not outcome.is_ok:
         files.write_atomically(log, f"{observation.stem}: {outcome.status}: {outcome.reason}\n")
-    files.write_json(record, outcome.to_json())
+    transfer.write_record(record, outcome)

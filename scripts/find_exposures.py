@@ -7,7 +7,7 @@ from spxflow import archive, files, observations
 from spxflow.sources import Source
 
 
-def main(source, bands, query, archive_options, table, found):
+def main(source, bands, config, table, found):
     """Query for one source.
 
     Parameters
@@ -16,16 +16,16 @@ def main(source, bands, query, archive_options, table, found):
         Fields of `spxflow.sources.Source`.
     bands : list of str
         Detectors wanted, ``D1`` to ``D6``.
-    query, archive_options : dict
-        The configuration sections ``query`` and ``archive``.
+    config : dict
+        The whole configuration; its sections ``archive`` and ``query`` are used.
     table, found : str
         Files to write: the observation table (CSV), and time, service and refused rows of the query (JSON).
     """
     position = Source(**source)
     answer = archive.find(
         [position],
-        archive.ArchiveSettings.from_config(archive_options),
-        archive.QuerySettings.from_config(query),
+        archive.ArchiveSettings.from_config(config),
+        archive.QuerySettings.from_config(config),
         bands,
     )[position.key]
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -34,11 +34,11 @@ def main(source, bands, query, archive_options, table, found):
         found,
         {
             "query_time": now,
-            "archive": archive_options["url"],
+            "archive": config["archive"]["url"],
             "service": answer.service,
-            "collections": archive_options["collections"],
+            "collections": config["archive"]["collections"],
             "bands": bands,
-            "query": query,
+            "query": config["query"],
             "ignored": [{"name": name, "reason": reason} for name, reason in answer.ignored],
             "messages": list(answer.messages),
         },
@@ -51,8 +51,7 @@ if __name__ == "__main__":
     main(
         snakemake.params.source,
         snakemake.params.bands,
-        snakemake.params.query,
-        snakemake.config["archive"],
+        snakemake.config,
         snakemake.output.table,
         snakemake.output.found,
     )

@@ -9,7 +9,7 @@ from spxflow.settings import PhotometrySettings
 from spxflow.sources import Source
 
 
-def main(transfer, record, log, image, source, observation, photometry, **_):
+def main(transfer, record, log, image, source, observation, method):
     """Measure one exposure.
 
     Parameters
@@ -20,13 +20,13 @@ def main(transfer, record, log, image, source, observation, photometry, **_):
         The photometry record (JSON) and log to write, and the image to read.
     source, observation : dict
         Fields of `Source` and `Observation`.
-    photometry : dict
-        The configuration section ``photometry``.
+    method : dict
+        The configuration sections that a measurement depends on.
     """
     fetched = files.read_json(transfer)
     exposure = Observation(**observation)
     if fetched["status"] == "ok":
-        outcome = measure_exposure(Path(image), Source(**source), exposure, PhotometrySettings.from_config(photometry))
+        outcome = measure_exposure(Path(image), Source(**source), exposure, PhotometrySettings.from_config(method))
     else:
         outcome = missing_record(exposure, fetched["status"], fetched["reason"])
     if outcome["status"] != "ok":

@@ -3,9 +3,9 @@
 from spxflow import files, plots
 
 
-def main(photometry_json, picture, plot_options):
-    """Write ``combined_plot.png`` from ``photometry.json`` with the configuration section ``plot``."""
-    document = files.read_json(photometry_json)
+def main(exposures_json, picture, plot_options):
+    """Write ``combined_plot.png`` from the gathered records with the configuration section ``plot``."""
+    document = files.read_json(exposures_json)
     plots.combined_plot(
         document["exposures"],
         picture,
@@ -16,4 +16,4 @@ def main(photometry_json, picture, plot_options):
 
 
 if __name__ == "__main__":
-    main(snakemake.input.photometry, snakemake.output.plot, snakemake.params.plot)
+    main(snakemake.input.exposures, snakemake.output.plot, snakemake.params.plot)

@@ -21,7 +21,12 @@ def main(table, found, summary_yaml, source, file_bytes):
         Expected size of one file.
     """
     content = summary.query_summary(source, observations.read_observations(table), files.read_json(found), file_bytes)
+    _write(summary_yaml, content)
+    # Downloads may be summarised at the same time: each writes its own file first and then looks for the other's.
     downloads = Path(summary_yaml).with_name("downloads.json")
     if downloads.exists():
-        content = summary.with_actual_size(content, files.read_json(downloads))
-    files.write_atomically(summary_yaml, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        _write(summary_yaml, summary.with_actual_size(content, files.read_json(downloads)))
+
+
+def _write(path, content):
+    files.write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

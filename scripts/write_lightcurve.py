@@ -3,7 +3,7 @@
 from spxflow import files, tables
 
 
-def main(photometry_json, lightcurve_csv):
-    """Write ``lightcurve.csv`` from ``photometry.json``."""
-    document = files.read_json(photometry_json)
+def main(exposures_json, lightcurve_csv):
+    """Write ``lightcurve.csv`` from the gathered records."""
+    document = files.read_json(exposures_json)
     tables.write_lightcurve_csv(document["exposures"], lightcurve_csv, document["source"])

@@ -49,26 +49,23 @@ class Workflow:
         return finished.stdout
 
     def jobs_to_do(self, *arguments, config=()):
-        """Names of the rules that a run would execute, with how often."""
-        text = self.run("--dry-run", "--logger=", *arguments, config=config)
-        return _job_counts(text)
+        """Names of the rules that a run would execute, with how often; the targets left out."""
+        return _job_counts(self.run("--dry-run", *arguments, config=config))
 
 
 def _job_counts(text):
-    lines = text.splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith("job ")]
-    if not starts:
-        assert "Nothing to be done" in text, text
-        return {}
     counts = {}
-    for line in lines[starts[0] + 2 :]:
-        if not line.strip():
+    _, found, stats = text.partition("Job stats")
+    if not found:
+        assert "Nothing to be done" in text, text
+        return counts
+    for line in stats.splitlines()[3:]:
+        *words, count = line.split() or ["", "total"]
+        if words and words[0] == "total":
             break
-        rule, count = line.split()
-        counts[rule] = int(count)
-    counts.pop("total")
-    counts.pop("all", None)
-    return counts
+        if words and count.isdigit():
+            counts["_".join(words)] = int(count)
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "query", "download", "photometry")}
 
 
 @pytest.fixture(scope="session")

@@ -56,3 +56,50 @@ def test_source_takes_its_name_from_the_position():
     source = sources.source_from_config(config.complete({"ra": 10.5, "dec": "-41:16:09", "pmra_masyr": 5}))
     assert source.key == source.name == "J004200.00-411609.0"
     assert source.pmra_masyr == 5.0
+
+
+def write(tmp_path, text):
+    path = tmp_path / "catalogue.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_catalogue_with_forgiving_names_and_ids_as_text(tmp_path):
+    path = write(
+        tmp_path,
+        "# my stars\nSource_ID,RA_ICRS,DE_ICRS,pmRA,pmDE,ref_epoch\n"
+        "0012345678901234567,10.5,-41.25,1.5,-2.5,2015.5\n\n4012093916593061120,14:15:46.25,+11:29:43.4,,,\n",
+    )
+    first, second = sources.read_catalogue(path).values()
+    assert (first.key, first.pmra_masyr, first.pmdec_masyr, first.epoch_yr) == (
+        "0012345678901234567",
+        1.5,
+        -2.5,
+        2015.5,
+    )
+    assert second.key == second.name == "4012093916593061120"
+    assert second.ra_deg == pytest.approx(213.9427083333)
+    assert second.epoch_yr == 2016.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column ra; it has no header"),
+        ("id,ra\n1,2\n", "no column dec; it has id, ra"),
+        ("id,ra,dec\n", "at least one source"),
+        ("id,ra,dec\n1,2,3\n1,4,5\n", "line 3: id '1' is there twice"),
+        ("id,ra,dec\na,2,95\n", "line 2: dec: got 95"),
+        ("id,ra,dec,pmra\n# a comment\nb,2,5,fast\n", "line 3: pmra: got 'fast', takes a number"),
+        ("id,ra,dec\na/b,2,3\na_b,2,3\n", "line 3: id 'a_b' is there twice"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_used_is_refused_with_the_line(tmp_path, text, message):
+    with pytest.raises(ConfigError, match="^sources: ") as error:
+        sources.read_catalogue(write(tmp_path, text))
+    assert message in str(error.value)
+
+
+def test_a_missing_catalogue_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="^sources: got .* takes a CSV catalogue that can be read"):
+        sources.read_catalogue(tmp_path / "none.csv")

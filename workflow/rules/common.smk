@@ -12,8 +12,10 @@ _PACKAGE_HOME = str(Path(workflow.current_basedir).parent)
 _SCRIPTS_HOME = str(Path(workflow.current_basedir).parent.parent)
 sys.path[:0] = [home for home in (_PACKAGE_HOME, _SCRIPTS_HOME) if home not in sys.path]
 # the scripts of whole-source rules run in interpreters of their own
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [_PACKAGE_HOME, os.environ.get("PYTHONPATH")])
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(
+        [_PACKAGE_HOME, *filter(None, [os.getenv("PYTHONPATH")])]
+    )
 )
 
 from spxflow import config as configuration
@@ -36,7 +38,9 @@ def check_configuration():
 
 SOURCES = check_configuration()
 LOCKS = []
-OUT = str(config["outdir"]).rstrip("/") or "/"
+OUT = os.path.normpath(config["outdir"])
+# the configuration sections that a measurement depends on
+METHOD = {section: config[section] for section in ("photometry",)}
 STEM = r"level2_[0-9A-Z_]+D[1-6]_spx_l2b-v\d+-\d+-\d+"
 PRODUCTS = [
     "results/query_summary.yaml",
@@ -135,7 +139,7 @@ def observation_facts(wildcards):
 
 @functools.cache
 def _failed_runs(record, image):
-    return transfer.failed_runs(record, image)
+    return transfer.state(record, image)
 
 
 def failed_runs(wildcards):
@@ -149,9 +153,8 @@ def failed_runs(wildcards):
 
 def file_bytes_estimated():
     """Expected size of one file, from the download mode and the cutout's size."""
-    return summary.estimated_bytes(
-        config["download"]["mode"], transfer.cutout_area_px(config["cutout"]["size"])
-    )
+    width_px, height_px = transfer.CutoutSize.parse(config["cutout"]["size"]).pixels()
+    return summary.estimated_bytes(config["download"]["mode"], width_px * height_px)
 
 
 def print_summary():

@@ -25,21 +25,22 @@ rule fetch_exposure:
             config,
             output.record,
             str(log),
-            **params,
+            **dict(params.items()),
         )
 
 
 rule summarise_downloads:
     input:
         records=transfer_records,
-        query_summary=ancient(rules.summarise_query.output.summary),
     output:
         downloads=f"{OUT}/{{source}}/results/downloads.json",
     log:
         f"{OUT}/{{source}}/logs/summarise_downloads.log",
+    params:
+        query_summary=f"{OUT}/{{source}}/results/query_summary.yaml",
     message:
         "{wildcards.source}: download summary"
     run:
         from scripts.summarise_downloads import main
 
-        main(input.records, output.downloads, input.query_summary)
+        main(input.records, output.downloads, params.query_summary)

@@ -12,35 +12,50 @@ rule measure_exposure:
         image=image_path,
         source=source_facts,
         observation=observation_facts,
-        photometry=config["photometry"],
+        method=METHOD,
     message:
         "{wildcards.source}: measuring {wildcards.stem}"
     run:
         from scripts.measure_exposure import main
 
-        main(input.transfer, output.record, str(log), **params)
+        main(input.transfer, output.record, str(log), **dict(params.items()))
 
 
-rule tabulate_photometry:
+rule gather_records:
     input:
         records=photometry_records,
     output:
-        photometry=f"{OUT}/{{source}}/results/photometry.json",
+        exposures=f"{OUT}/{{source}}/records/exposures.json",
     log:
-        f"{OUT}/{{source}}/logs/tabulate_photometry.log",
+        f"{OUT}/{{source}}/logs/gather_records.log",
     params:
         source=source_facts,
-        photometry=config["photometry"],
+        method=METHOD,
         quality=config["quality"],
     message:
-        "{wildcards.source}: gathering {input}"
+        "{wildcards.source}: gathering photometry records"
     run:
-        from scripts.tabulate_photometry import main
+        from scripts.gather_records import main
 
         main(
             input.records,
-            output.photometry,
+            output.exposures,
             params.source,
-            params.photometry,
+            params.method,
             params.quality,
         )
+
+
+rule write_photometry:
+    input:
+        exposures=rules.gather_records.output.exposures,
+    output:
+        photometry=f"{OUT}/{{source}}/results/photometry.json",
+    log:
+        f"{OUT}/{{source}}/logs/write_photometry.log",
+    message:
+        "{wildcards.source}: photometry.json"
+    run:
+        from scripts.write_photometry import main
+
+        main(input.exposures, output.photometry)

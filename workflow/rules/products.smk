@@ -3,7 +3,7 @@
 
 rule write_lightcurve:
     input:
-        photometry=rules.tabulate_photometry.output.photometry,
+        exposures=rules.gather_records.output.exposures,
     output:
         lightcurve=report(
             f"{OUT}/{{source}}/results/lightcurve.csv",
@@ -17,12 +17,12 @@ rule write_lightcurve:
     run:
         from scripts.write_lightcurve import main
 
-        main(input.photometry, output.lightcurve)
+        main(input.exposures, output.lightcurve)
 
 
 rule plot_combined:
     input:
-        photometry=rules.tabulate_photometry.output.photometry,
+        exposures=rules.gather_records.output.exposures,
     output:
         plot=report(
             f"{OUT}/{{source}}/results/combined_plot.png",

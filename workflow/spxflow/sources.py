@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from spxflow.errors import ConfigError
@@ -106,3 +108,99 @@ def source_from_config(config: Mapping[str, Any]) -> Source:
         parallax_mas=float(config["parallax_mas"]),
         epoch_yr=float(config["epoch_yr"]),
     )
+
+
+# Column names of catalogues in the wild, compared in lower case without punctuation.
+_COLUMNS = {
+    "id": ("id", "sourceid", "objid", "objectid", "identifier", "designation"),
+    "name": ("name", "source", "object", "target", "objname", "mainid"),
+    "ra": ("ra", "radeg", "raj2000", "raicrs", "rightascension", "alpha"),
+    "dec": ("dec", "decdeg", "de", "dej2000", "decj2000", "deicrs", "declination", "delta"),
+    "pmra": ("pmra", "pmramasyr", "pmracosdec", "mura"),
+    "pmdec": ("pmdec", "pmde", "pmdecmasyr", "mudec"),
+    "parallax": ("parallax", "parallaxmas", "plx"),
+    "epoch": ("epoch", "epochyr", "refepoch", "refepochyr"),
+}
+
+
+def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0) -> dict[str, Source]:
+    """Sources of a CSV catalogue by key, in the order of the file.
+
+    Parameters
+    ----------
+    path
+        CSV file with a header; columns ``ra`` and ``dec`` (degrees or sexagesimal), and optionally ``id``, ``name``,
+        ``pmra``, ``pmdec`` (mas/yr), ``parallax`` (mas) and ``epoch`` (Julian year), under the names usual for them.
+        Ids are text: never read as numbers. Lines that start with ``#`` are comments.
+    default_epoch_yr
+        Epoch of positions without one.
+
+    Raises
+    ------
+    ConfigError
+        Naming the line and column, when the file cannot be read, lacks a position or has an id twice.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            lines = [(number, line) for number, line in enumerate(stream, start=1) if _holds_data(line)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"sources: got {str(path)!r}, takes a CSV catalogue that can be read ({error})") from None
+    rows = csv.reader(line for _, line in lines)
+    columns = _find_columns(next(rows, []), path)
+    catalogue: dict[str, Source] = {}
+    for (number, _), row in zip(lines[1:], rows, strict=False):
+        source = _catalogue_source(row, columns, default_epoch_yr, f"sources: {path} line {number}")
+        if source.key in catalogue:
+            raise ConfigError(f"sources: {path} line {number}: id {source.key!r} is there twice; each id once, please")
+        catalogue[source.key] = source
+    if not catalogue:
+        raise ConfigError(f"sources: got {str(path)!r}, takes a catalogue with at least one source")
+    return catalogue
+
+
+def _holds_data(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("#")
+
+
+def _find_columns(header: list[str], path: Path | str) -> dict[str, int]:
+    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
+    found = {
+        column: next(plain.index(name) for name in names if name in plain)
+        for column, names in _COLUMNS.items()
+        if any(name in plain for name in names)
+    }
+    for column in ("ra", "dec"):
+        if column not in found:
+            raise ConfigError(f"sources: {path} has no column {column}; it has {', '.join(header) or 'no header'}")
+    return found
+
+
+def _catalogue_source(row: list[str], columns: Mapping[str, int], default_epoch_yr: float, where: str) -> Source:
+    def cell(column: str) -> str:
+        place = columns.get(column)
+        return row[place].strip() if place is not None and place < len(row) else ""
+
+    def number(column: str, default: float) -> float:
+        try:
+            value = float(cell(column) or default)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ConfigError(f"{column}: got {cell(column)!r}, takes a number")
+        return value
+
+    try:
+        ra_deg, dec_deg = parse_ra_deg(cell("ra")), parse_dec_deg(cell("dec"))
+        name = cell("name") or cell("id") or position_name(ra_deg, dec_deg)
+        return Source(
+            key=directory_key(cell("id") or name),
+            name=name,
+            ra_deg=ra_deg,
+            dec_deg=dec_deg,
+            pmra_masyr=number("pmra", 0.0),
+            pmdec_masyr=number("pmdec", 0.0),
+            parallax_mas=number("parallax", 0.0),
+            epoch_yr=number("epoch", default_epoch_yr),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None

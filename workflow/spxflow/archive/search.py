@@ -1,0 +1,84 @@
+"""Exposures of sources: one query for many positions where the service takes it, else one query for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import ModuleType
+
+from spxflow.archive import obscore, sia, tap
+from spxflow.archive.errors import ArchiveError
+from spxflow.archive.listing import FoundExposures, ListedFile, exposures
+from spxflow.archive.positions import SURVEY_MJD, position_at
+from spxflow.archive.session import QuerySession
+from spxflow.archive.settings import ArchiveSettings, QuerySettings
+from spxflow.sources import Source
+
+Position = tuple[float, float]
+Listed = tuple[list[ListedFile], list[str]]
+
+_SERVICES: dict[str, ModuleType] = {"tap": tap, "sia": sia, "obscore": obscore}
+
+
+def find(
+    sources: Sequence[Source], settings: ArchiveSettings, query: QuerySettings, bands: Sequence[str]
+) -> dict[str, FoundExposures]:
+    """Exposures of every source, by the source's key.
+
+    Raises
+    ------
+    ArchiveError
+        When the service does not answer for every source, or an answer is cut off: there are no short lists.
+    """
+    if not sources:
+        return {}
+    search = _Search(_SERVICES[settings.service], settings, query, tuple(bands), QuerySession(settings))
+    positions = [position_at(source, SURVEY_MJD) for source in sources]
+    answers = search.one(positions[0]) if len(positions) == 1 else None
+    listed = [answers] if answers is not None else search.many(positions)
+    return {
+        source.key: exposures(files, settings, query, bands, messages)
+        for source, (files, messages) in zip(sources, listed, strict=True)
+    }
+
+
+@dataclass
+class _Search:
+    service: ModuleType
+    settings: ArchiveSettings
+    query: QuerySettings
+    bands: tuple[str, ...]
+    session: QuerySession
+    uploads: bool = True
+
+    def one(self, position: Position) -> Listed:
+        return self.service.files_at(position, self.settings, self.query, self.bands, self.session)
+
+    def many(self, positions: Sequence[Position]) -> list[Listed]:
+        step = self.settings.upload_sources
+        listed: list[Listed] = []
+        for start in range(0, len(positions), step):
+            listed += self._part(positions[start : start + step])
+        return listed
+
+    def _part(self, positions: Sequence[Position]) -> list[Listed]:
+        files_at_many: Callable | None = getattr(self.service, "files_at_many", None)
+        if files_at_many is None or not self.uploads or len(positions) == 1:
+            return self._one_by_one(positions, [])
+        try:
+            found, messages = files_at_many(positions, self.settings, self.query, self.bands, self.session)
+        except tap.CutOffError:
+            half = len(positions) // 2
+            return self._part(positions[:half]) + self._part(positions[half:])
+        except ArchiveError as error:
+            self.uploads = False
+            return self._one_by_one(positions, [f"batched query failed, asked for each source: {error}"])
+        return [(files, list(messages)) for files in found]
+
+    def _one_by_one(self, positions: Sequence[Position], messages: list[str]) -> list[Listed]:
+        # the first alone: when the service is down, that is known after one query
+        listed = [self.one(positions[0])]
+        with ThreadPoolExecutor(self.settings.connections) as pool:
+            listed += pool.map(self.one, positions[1:])
+        return [(files, messages + own) for files, own in listed]

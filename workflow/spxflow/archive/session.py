@@ -1,0 +1,113 @@
+"""One way to ask a query service: bounded answers, patience with faults that pass, the configured host only."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+import spxflow
+from spxflow.archive.settings import ArchiveSettings
+from spxflow.archive.urls import moved_url
+from spxflow.retries import Backoff, passes, retry_after_s
+
+_CHUNK = 1 << 18
+_DECLARATION = re.compile(rb"<!\s*(DOCTYPE(?!\s+html)|ENTITY)", re.IGNORECASE)
+_LONGEST_WAIT_S = 60.0
+_LONGEST_RETRY_AFTER_S = 600.0
+
+
+class RefusedAnswerError(requests.RequestException):
+    """An answer that is not used: too large, or XML that declares entities."""
+
+
+class QuerySession(requests.Session):
+    """Session for query services, for :mod:`pyvo` too.
+
+    Answers are read whole, up to ``max_answer_mb``, and asked for again when they are cut off or tell of a fault that
+    passes; silence until ``timeout_s`` is final. XML that declares entities is refused. Addresses on the IRSA host
+    go to the configured archive, those on other hosts are refused.
+
+    Parameters
+    ----------
+    settings
+        Patience, limits, and the archive's address.
+    elsewhere
+        The service asked is not the archive's: addresses stay as they are.
+    """
+
+    def __init__(self, settings: ArchiveSettings, elsewhere: bool = False) -> None:
+        super().__init__()
+        self._settings = settings
+        self._elsewhere = elsewhere
+        self._backoff = Backoff(settings.retry_wait_s, _LONGEST_WAIT_S)
+        self.headers["User-Agent"] = f"spxflow/{spxflow.__version__} python-requests/{requests.__version__}"
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, HTTPAdapter(pool_maxsize=settings.connections, pool_block=True))
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Where a redirection leads, on the configured host."""
+        target = super().get_redirect_target(resp)
+        return self._moved(target) if target and "://" in target else target
+
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+        """One request, repeated while its fault is one that passes; the answer is in memory when this returns."""
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = (min(30.0, self._settings.timeout_s), self._settings.timeout_s)
+        kwargs["stream"] = True
+        url = self._moved(str(url))
+        for faults in range(1, self._settings.retries + 2):
+            last = faults > self._settings.retries
+            wait_s = None
+            try:
+                response = self._ask(method, url, *args, **kwargs)
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+                if last or isinstance(error, requests.Timeout):
+                    raise
+            else:
+                wait_s = retry_after_s(response.headers)
+                if last or not passes(response.status_code) or (wait_s or 0.0) > _LONGEST_RETRY_AFTER_S:
+                    return response
+            time.sleep(self._backoff.wait_s(faults) if wait_s is None else wait_s)
+        raise AssertionError("unreachable")
+
+    def _ask(self, method: str | bytes, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        with super().request(method, url, *args, **kwargs) as response:
+            content = self._bounded(response)
+        response._content = content
+        response._content_consumed = True  # type: ignore[attr-defined]
+        response.raw = _Content(content)
+        return response
+
+    def _moved(self, url: str) -> str:
+        if self._elsewhere:
+            return url
+        try:
+            return moved_url(url, self._settings.url)
+        except ValueError as error:
+            raise requests.exceptions.InvalidURL(str(error)) from error
+
+    def _bounded(self, response: requests.Response) -> bytes:
+        limit = int(self._settings.max_answer_mb * 1e6)
+        pieces: list[bytes] = []
+        size = 0
+        for piece in response.iter_content(_CHUNK):
+            size += len(piece)
+            if size > limit:
+                raise RefusedAnswerError(f"the answer is larger than {limit} bytes (archive.max_answer_mb)")
+            pieces.append(piece)
+        content = b"".join(pieces)
+        if b"\0" in content[:4] or _DECLARATION.search(content):
+            raise RefusedAnswerError("the answer is XML in UTF-16 or declares entities")
+        return content
+
+
+class _Content(io.BytesIO):
+    """A body in memory that is read like the body of an open answer."""
+
+    def read(self, size: int | None = -1, decode_content: bool = False) -> bytes:
+        return super().read(-1 if size is None else size)

@@ -1,0 +1,155 @@
+"""The local background of an aperture: median of the sky pixels around it, outliers clipped.
+
+When too few pixels are left, a ladder of steps is climbed until one has enough, and the step is recorded:
+
+``annulus``, ``annulus+1`` ...   the annulus, widened so many times
+``window``                       a square around the source without the aperture
+``sources``                      pixels of known sources too, in the window or the annulus when widened by every try
+``window_sources``               pixels of known sources too, in the window
+``few``                          what there is in the widest annulus or the window, even if only one pixel
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spxflow.settings import BackgroundSettings
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Pixels = NDArray[np.intp]
+
+_MEDIAN_OVER_MEAN_ERROR = math.sqrt(0.5 * math.pi)  # of a normal sample
+_HALF_DIAGONAL_PX = 0.707
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What around a source may serve as background.
+
+    Attributes
+    ----------
+    radius2
+        Squared distance of each pixel from the source, px^2, shape (ny, nx).
+    sky
+        Good pixels without known sources.
+    good
+        Good pixels.
+    x, y
+        The source, 0-based pixels.
+    room_px
+        How far the image reaches from the source, pixels.
+    """
+
+    radius2: Array
+    sky: Mask
+    good: Mask
+    x: float
+    y: float
+    room_px: float
+
+
+@dataclass(frozen=True)
+class Background:
+    """Level and its error, MJy/sr, with the pixels they are from and the step of the ladder."""
+
+    level: float
+    error: float
+    n_pixels: int
+    step: str
+
+
+def clip(values: Array, sigma: float, iterations: int) -> Mask:
+    """Which values remain after rounds of leaving out those more than ``sigma`` deviations from the mean."""
+    kept = np.ones(values.shape, dtype=bool)
+    for _ in range(iterations):
+        sample = values[kept]
+        deviation = sample.std()
+        if deviation == 0.0:
+            break
+        remaining = kept & (np.abs(values - sample.mean()) <= sigma * deviation)
+        if remaining.sum() == kept.sum():
+            break
+        kept = remaining
+    return kept
+
+
+def find_pixels(
+    around: Surroundings, aperture_radius: float, settings: BackgroundSettings
+) -> tuple[Pixels, str] | None:
+    """Indices of the background pixels and the step that found them; None if no step has enough."""
+    for step, region, allowed, needed in _ladder(around, aperture_radius, settings):
+        pixels = np.flatnonzero(region & allowed)
+        if pixels.size >= needed:
+            return pixels, step
+    return None
+
+
+def measure(values: Array, step: str, settings: BackgroundSettings, simple_error: bool) -> Background:
+    """Clipped median of pixel values (MJy/sr), and its error from their scatter.
+
+    The error is that of a median, 1.25 std / sqrt(n) of the pixels kept, with n - 1 in the deviation.
+    ``simple_error`` makes it std / sqrt(n) with the pixels before clipping, the reference system's formula.
+    """
+    sample = values[clip(values, settings.clip_sigma, settings.clip_iterations)]
+    deviation = float(sample.std())
+    if simple_error:
+        error = deviation / math.sqrt(values.size)
+    else:
+        error = _MEDIAN_OVER_MEAN_ERROR * deviation / math.sqrt(max(sample.size - 1, 1))
+    return Background(float(np.median(sample)), error, int(sample.size), step)
+
+
+def _ladder(
+    around: Surroundings, aperture_radius: float, settings: BackgroundSettings
+) -> Iterator[tuple[str, Mask, Mask, int]]:
+    """Steps in order: name, region, pixels allowed in it, number needed."""
+    region = np.zeros(around.sky.shape, dtype=bool)
+    exhausted = True
+    if settings.method == "window":
+        region = _window(around, aperture_radius, settings.window_px)
+        yield "window", region, around.sky, settings.min_pixels
+    else:
+        for widened, region in enumerate(_annuli(around, aperture_radius, settings)):
+            yield f"annulus+{widened}" if widened else "annulus", region, around.sky, settings.min_pixels
+        exhausted = widened == settings.tries - 1
+    for step in settings.fallbacks:
+        if step in ("window", "window_sources"):
+            allowed = around.sky if step == "window" else around.good
+            yield step, _window(around, aperture_radius, settings.window_px), allowed, settings.min_pixels
+        elif step == "sources" and exhausted:
+            yield step, region, around.good, settings.min_pixels
+        elif step == "few":
+            yield step, region, around.sky, 1
+
+
+def _annuli(around: Surroundings, aperture_radius: float, settings: BackgroundSettings) -> Iterator[Mask]:
+    """The annulus and its widenings, as long as there is room for them."""
+    room = around.room_px
+    inner = aperture_radius + settings.gap_px
+    outer = min(math.sqrt(settings.min_area_px / math.pi + inner**2), settings.max_radius_px)
+    if outer > room:
+        outer = room
+        inner = inner if inner < outer else 0.7 * outer
+    limit = min(settings.max_radius_px, room)
+    for _ in range(settings.tries):
+        yield (around.radius2 >= inner**2) & (around.radius2 <= outer**2)
+        if outer >= limit:
+            return
+        outer = min(outer + settings.step_px, limit)
+
+
+def _window(around: Surroundings, aperture_radius: float, side_px: float) -> Mask:
+    """Square around the source less every pixel that may touch the aperture."""
+    ny, nx = around.sky.shape
+    half = 0.5 * side_px
+    columns = slice(max(math.floor(around.x - half), 0), min(math.ceil(around.x + half), nx))
+    rows = slice(max(math.floor(around.y - half), 0), min(math.ceil(around.y + half), ny))
+    region = np.zeros((ny, nx), dtype=bool)
+    region[rows, columns] = around.radius2[rows, columns] > (aperture_radius + _HALF_DIAGONAL_PX) ** 2
+    return region

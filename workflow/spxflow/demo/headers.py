@@ -1,0 +1,111 @@
+"""Header cards: the archive's own text, with single values replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
+
+CARD = 80  # characters of a header card
+BLOCK = 2880  # bytes of a FITS block
+
+Value = bool | int | float | str
+
+
+@lru_cache(maxsize=8)
+def read_template(name: str) -> tuple[str, ...]:
+    """Cards of a header kept in ``data``, one of 80 characters a line, END left out."""
+    text = (files("spxflow.demo") / "data" / name).read_text(encoding="ascii")
+    cards = tuple(line.ljust(CARD)[:CARD] for line in text.splitlines() if line.strip())
+    return tuple(card for card in cards if card.rstrip() != "END")
+
+
+def keyword(card: str) -> str:
+    """Keyword of a card, without HIERARCH."""
+    if card.startswith("HIERARCH "):
+        return card[9:].split("=", 1)[0].strip()
+    return card[:8].rstrip()
+
+
+def _value_and_comment(card: str) -> tuple[str, str]:
+    """Text of the value and of the comment of a card that has a value."""
+    rest = card.split("=", 1)[1]
+    if rest.lstrip().startswith("'"):
+        start = rest.index("'")
+        end = rest.index("'", start + 1)
+        while rest[end + 1 : end + 2] == "'":
+            end = rest.index("'", end + 2)
+        return rest[start : end + 1], rest[end + 1 :].partition("/")[2].rstrip()
+    value, _, comment = rest.partition("/")
+    return value.strip(), comment.rstrip()
+
+
+def header_values(cards: Iterable[str]) -> dict[str, str]:
+    """Value texts by keyword."""
+    return {keyword(card): _value_and_comment(card)[0] for card in cards if "=" in card[:40] and card[:7] != "COMMENT"}
+
+
+def _format_value(value: Value, digits: int | None) -> str:
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if isinstance(value, str):
+        return f"'{value:<8s}'"
+    if isinstance(value, float):
+        text = repr(value) if digits is None else f"{value:.{digits}f}"
+        return text.upper().replace("INF", "0.0")
+    return str(value)
+
+
+def make_card(key: str, value: Value, comment: str = "", digits: int | None = None) -> str:
+    """One card: fixed format for short keywords, HIERARCH for the others."""
+    text = _format_value(value, digits)
+    short = len(key) <= 8 and " " not in key and "." not in key
+    if not short:
+        card = f"HIERARCH {key} = {text}"
+    elif isinstance(value, str):
+        card = f"{key:<8s}= {text:<20s}"
+    else:
+        card = f"{key:<8s}= {text:>20s}"
+    if comment:
+        card = f"{card} / {comment}"
+    if len(card) > CARD and len(card.split(" /", 1)[0]) > CARD:
+        raise ValueError(f"header card too long: {card!r}")
+    return card.ljust(CARD)[:CARD]
+
+
+class Template:
+    """Cards of a header with values that can be replaced one by one.
+
+    Building a header costs one join; only the cards that change are formatted.
+    """
+
+    def __init__(self, cards: Sequence[str]) -> None:
+        self._cards = tuple(cards)
+        self._index: dict[str, int] = {}
+        self._comment: dict[str, str] = {}
+        for index, card in enumerate(self._cards):
+            key = keyword(card)
+            if key not in self._index and key not in ("COMMENT", "HISTORY", "") and "=" in card:
+                self._index[key] = index
+                self._comment[key] = _value_and_comment(card)[1].strip()
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._index
+
+    def with_values(self, values: Mapping[str, Value]) -> Template:
+        """A template with those values filled in. Keywords that are not there are an error."""
+        return Template(self._replaced(values))
+
+    def _replaced(self, values: Mapping[str, Value]) -> list[str]:
+        cards = list(self._cards)
+        for key, value in values.items():
+            cards[self._index[key]] = make_card(key, value, self._comment[key])
+        return cards
+
+    def render(self, values: Mapping[str, Value] | None = None) -> bytes:
+        """The header as bytes, END and padding included."""
+        text = "".join(self._replaced(values or {})) + "END".ljust(CARD)
+        return text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("ascii")

@@ -1,0 +1,424 @@
+"""Level-2 files of the real formats, QR2 and QR3, as bytes.
+
+Headers are the real ones kept in ``data`` with the cards replaced in which exposures differ. What of them is
+not known from real files: the PSF header but for its zone keywords, OVERSAMP, CRPIX and CDELT; the units of VARIANCE
+and ZODI as strings; which 16 of the 255 IMAGE cards of v21 are missing in v20; everything of QR3 that
+``facts`` 1.10 and 1.11 do not say. Counters of flagged pixels are those expected from the densities, not counted.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spxflow.demo import frames
+from spxflow.demo.exposures import Exposure
+from spxflow.demo.frames import DENSITIES, FIXED_DENSITIES, FLAG_BITS, LATE_FLAGS, QR3_FLAGS, Camera, Pixels, Window
+from spxflow.demo.geometry import CRPIX, FRAME, unit_vector
+from spxflow.demo.headers import BLOCK, Template, Value, keyword, make_card, read_template
+from spxflow.demo.instrument import DETECTORS, ZONE_CENTRES, generator, key_of, wave_table
+from spxflow.demo.optics import Optics, epsf_table, epsf_zones, psf_cube
+from spxflow.demo.sky import Sky
+
+XPOSURE_S = 113.5826
+N_PIXELS = FRAME * FRAME
+
+# Cards of the v21 IMAGE header that v20 is assumed to lack: those of artefacts first flagged in v21 (facts 1.1, 1.5).
+_NOT_IN_V20 = (
+    "NBLMPIX", "NHALOPIX", "NSNOWPIX", "L2 N_TRAN_NB", "L2 N_PERS_NB", "DAXIS", "CONTRAST", "QS_NMATCH_VAR",
+    "ASTRONETSOLVED", "L2 N_GHOST", "L2 N_GHOST_FPA", "L2 N_GHOST_EXT", "L2 N_BLOOM_NS", "L2 N_SNOW_NS", "PXSRCMSK",
+)  # fmt: skip
+_ARTEFACT_HISTORY = "HISTORY Source blooming and cosmic ray halo flagging"
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """One HDU as it lies in the file; ``data`` carries its padding."""
+
+    name: str
+    header: bytes
+    data: bytes
+
+
+def render(exposure: Exposure, sky: Sky, camera: Camera, window: Window) -> bytes:
+    """The whole file for a window of the detector (a cutout, or the full frame)."""
+    pixels = frames.render(exposure, sky, camera, window)
+    return b"".join(part for hdu in hdus(exposure, camera.optics, window, pixels) for part in (hdu.header, hdu.data))
+
+
+def hdus(exposure: Exposure, optics: Optics, window: Window, pixels: Pixels) -> tuple[Hdu, ...]:
+    """All HDUs of a file, in the archive's order."""
+    headers = plane_headers(exposure, window)
+    if exposure.release == "qr3":
+        flags = compressed_flags(exposure, window, pixels.flags)
+        psf = epsf_hdu(exposure.detector, optics)
+    else:
+        flags = Hdu("FLAGS", headers["FLAGS"], _big(pixels.flags, ">i4"))
+        psf = psf_hdu(exposure.detector, optics, exposure.pipeline_version)
+    return (
+        Hdu("PRIMARY", primary_header(exposure.pipeline_version), b""),
+        Hdu("IMAGE", headers["IMAGE"], _big(pixels.image, ">f4")),
+        flags,
+        Hdu("VARIANCE", headers["VARIANCE"], _big(pixels.variance, ">f4")),
+        Hdu("ZODI", headers["ZODI"], _big(pixels.zodi, ">f4")),
+        psf,
+        wave_hdu(exposure.detector, exposure.release),
+    )
+
+
+def _big(plane: NDArray[np.generic], dtype: str) -> bytes:
+    return pad(plane.astype(dtype).tobytes())
+
+
+def pad(data: bytes, fill: bytes = b"\0") -> bytes:
+    """Data filled up to whole FITS blocks."""
+    return data + fill * (-len(data) % BLOCK)
+
+
+@lru_cache(maxsize=16)
+def primary_header(pipeline_version: str) -> bytes:
+    """The first header: four structural cards and VERSION."""
+    cards = (
+        make_card("SIMPLE", True, "conforms to FITS standard"),
+        make_card("BITPIX", 8, "array data type"),
+        make_card("NAXIS", 0, "number of array dimensions"),
+        make_card("EXTEND", True),
+        make_card("VERSION", pipeline_version, "Pipeline version"),
+    )
+    return Template(cards).render()
+
+
+def plane_headers(exposure: Exposure, window: Window) -> dict[str, bytes]:
+    """Headers of IMAGE, FLAGS, VARIANCE and ZODI."""
+    common = {**_exposure_values(exposure), **_window_values(window)}
+    own = _image_values(exposure)
+    headers = {}
+    for name in ("IMAGE", "FLAGS", "VARIANCE", "ZODI"):
+        template = plane_template(name, format_of(exposure))
+        values = {key: value for key, value in {**common, **own}.items() if key in template}
+        headers[name] = template.render(values)
+    return headers
+
+
+def format_of(exposure: Exposure) -> str:
+    """Which set of header cards a file has: ``v20``, ``v21`` or ``qr3``."""
+    if exposure.release == "qr3":
+        return "qr3"
+    return "v20" if exposure.version.startswith("l2b-v20") else "v21"
+
+
+@lru_cache(maxsize=16)
+def plane_template(name: str, layout: str) -> Template:
+    """Cards of an image HDU. VARIANCE and ZODI have the cards of FLAGS but for the flags: 119, as in real files."""
+    if name == "IMAGE":
+        cards = list(read_template("qr2_image_header.txt"))
+        if layout == "v20":
+            cards = [c for c in cards if keyword(c) not in _NOT_IN_V20 and not c.startswith(_ARTEFACT_HISTORY)]
+        return Template(cards)
+    cards = list(read_template("qr2_flags_header.txt"))
+    if name == "FLAGS":
+        return Template(_flag_cards(cards, layout))
+    unit, what = ("(MJy / sr)**2", "VARIANCE") if name == "VARIANCE" else ("MJy / sr", "ZODI")
+    head = [make_card(keyword(c), -32, "array data type") if keyword(c) == "BITPIX" else c for c in cards[:7]]
+    extname = next(i for i, card in enumerate(cards) if keyword(card) == "EXTNAME")
+    own = [
+        make_card("BUNIT", unit, "Unit of pixel value"),
+        make_card("EXTTYPE", "IMAGE", "Extension supports mask overlay"),
+        make_card("EXTNAME", what, "extension name"),
+    ]
+    return Template([*head, *own, *cards[extname + 1 :]])
+
+
+def _flag_cards(cards: list[str], layout: str) -> list[str]:
+    """FLAGS cards with the flag names as the release writes them."""
+    if layout == "v20":
+        return [card for card in cards if keyword(card).removeprefix("MP_") not in LATE_FLAGS]
+    if layout == "v21":
+        return cards
+    names = {card_name(c): c for c in cards if keyword(c).startswith("MP_")}
+    first = next(i for i, card in enumerate(cards) if keyword(card).startswith("MP_"))
+    bits = {name: FLAG_BITS[name] for name in (*names, *QR3_FLAGS)}
+    numbered = []
+    for name, bit in sorted(bits.items(), key=lambda item: item[1]):
+        numbered.append(make_card(f"MSKN{bit:04d}", name, "Name of the mask bit"))
+        numbered.append(make_card(f"MSKM{bit:04d}", 1 << bit, "Value of the mask bit"))
+    rest = [card for card in cards if not keyword(card).startswith("MP_")]
+    return [*rest[:first], *numbered, *rest[first:]]
+
+
+def card_name(card: str) -> str:
+    """Flag name of an MP_ card."""
+    return keyword(card).removeprefix("MP_")
+
+
+def _window_values(window: Window) -> dict[str, Value]:
+    x0, y0, nx, ny = window
+    return {
+        "NAXIS1": nx,
+        "NAXIS2": ny,
+        "CRPIX1": CRPIX - x0,
+        "CRPIX2": CRPIX - y0,
+        "CRPIX1A": 1.0 - x0,
+        "CRPIX2A": 1.0 - y0,
+        "CRPIX1W": 1.0 - x0,
+        "CRPIX2W": 1.0 - y0,
+    }
+
+
+@lru_cache(maxsize=512)
+def _exposure_values(exposure: Exposure) -> Mapping[str, Value]:
+    """Cards that follow from the pointing and the time."""
+    mid = round(exposure.mjd_mid, 9)
+    begin, middle, end = (_iso(mjd) for mjd in (exposure.mjd_begin, mid, exposure.mjd_end))
+    return {
+        **exposure.wcs.header_values(),
+        "DATE-OBS": begin,
+        "MJD-OBS": exposure.mjd_begin,
+        "DATE-BEG": begin,
+        "MJD-BEG": exposure.mjd_begin,
+        "DATE-AVG": middle,
+        "MJD-AVG": mid,
+        "DATE-END": end,
+        "MJD-END": exposure.mjd_end,
+        **_counters(exposure.detector),
+    }
+
+
+@lru_cache(maxsize=512)
+def _image_values(exposure: Exposure) -> Mapping[str, Value]:
+    """Cards of the IMAGE header alone."""
+    target = key_of("target", exposure.obs_id)
+    rng = generator("image header", exposure.obs_id, exposure.detector)
+    longitude, latitude = _ecliptic(exposure.wcs.crval1, exposure.wcs.crval2)
+    values: dict[str, Value] = {
+        "DETECTOR": exposure.detector,
+        "OBSID": exposure.obs_id,
+        "EXPIDN": exposure_number(exposure.obs_id, exposure.detector),
+        "DATE": _processing_date(exposure.version),
+        "SPS_TARGET": target % 100000,
+        "SPS_ELON": round(longitude, 6),
+        "SPS_ELAT": round(latitude, 6),
+        "OMEGA_MEDIAN": DETECTORS[exposure.detector].omega_arcsec2 + float(rng.normal(0.0, 0.004)),
+        "OMEGA_STDDEV": 0.2014352039507048,
+        "MATCH_NSTARS": int(rng.integers(2000, 6000)),
+        "PSF_FWHM": exposure.psf_fwhm_arcsec,
+    }
+    for suffix, mjd in (("_START", exposure.mjd_begin), ("", exposure.mjd_mid), ("_END", exposure.mjd_end)):
+        position, velocity = spacecraft_state(mjd)
+        for axis, km, km_s in zip("XYZ", position, velocity, strict=True):
+            values[f"{axis}_SC{suffix}"] = km
+            values[f"V{axis}_SC{suffix}"] = km_s
+    return values
+
+
+def _counters(detector: int) -> dict[str, Value]:
+    """Numbers of flagged pixels of a whole frame, as expected from the densities."""
+    densities = {**DENSITIES, **FIXED_DENSITIES, "DICHROIC": 0.026 if detector in (3, 4) else 0.0}
+    return {f"L2 N_{name}": round(density * N_PIXELS) for name, density in densities.items()}
+
+
+def exposure_number(obs_id: str, detector: int) -> int:
+    """EXPIDN of an exposure: year, week, period digit and letter, large slew, small slew, detector (facts 1.2)."""
+    period, large, small = obs_id.rsplit("_", 2)
+    year, week, half = period[:4], period[5:7], period[8:]
+    return int(f"{year}{week}{half[0]}{ord(half[1]) - 64:02d}{large}{small}{detector}")
+
+
+def spacecraft_state(mjd: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Geocentric position (km) and velocity (km/s): the real state of one exposure carried on along a circular orbit of
+    98 minutes whose plane turns with the sun."""
+    r0 = np.array([5481.951086440418, 150.0940688632607, 4388.6535283501635])
+    v0 = np.array([4.682025825872335, -1.2096334037448198, -5.778226402051567])
+    days = mjd - 61027.215650564
+    radius = float(np.sqrt(r0 @ r0))
+    along = v0 - r0 * (v0 @ r0) / radius**2
+    along *= radius / np.sqrt(along @ along)
+    phase = 2.0 * math.pi * ((days * 1440.0 / 98.0) % 1.0)
+    rate = 2.0 * math.pi / (98.0 * 60.0)
+    position = r0 * math.cos(phase) + along * math.sin(phase)
+    velocity = rate * (along * math.cos(phase) - r0 * math.sin(phase))
+    turn = math.radians(days * 360.0 / 365.2422)
+    cos, sin = math.cos(turn), math.sin(turn)
+
+    def turned(vector: NDArray[np.float64]) -> tuple[float, ...]:
+        x, y, z = vector.tolist()
+        return cos * x - sin * y, sin * x + cos * y, z
+
+    return turned(position), turned(velocity)
+
+
+def _iso(mjd: float) -> str:
+    date = datetime.datetime(1858, 11, 17) + datetime.timedelta(days=mjd)
+    return (date + datetime.timedelta(microseconds=500)).isoformat(timespec="microseconds")[:23]
+
+
+def _processing_date(version: str) -> str:
+    _, year, day = version.rsplit("-", 2)
+    return _iso((datetime.datetime(int(year), 1, 1) - datetime.datetime(1858, 11, 17)).days + int(day) - 1 + 0.324)
+
+
+def _ecliptic(ra_deg: float, dec_deg: float) -> tuple[float, float]:
+    x, y, z = unit_vector(ra_deg, dec_deg).tolist()
+    tilt = math.radians(23.4392911)
+    y, z = y * math.cos(tilt) + z * math.sin(tilt), z * math.cos(tilt) - y * math.sin(tilt)
+    return math.degrees(math.atan2(y, x)) % 360.0, math.degrees(math.asin(z))
+
+
+def zone_order_is_wrong(pipeline_version: str) -> bool:
+    """Whether the PSF header lists the zone centres y-fast: up to 6.5.5, unless reissued (facts 1.7)."""
+    number, _, local = pipeline_version.partition("+")
+    return tuple(int(part) for part in number.split(".")) <= (6, 5, 5) and local != "psffix1"
+
+
+@lru_cache(maxsize=18)
+def _psf_bytes(detector: int, optics: Optics) -> bytes:
+    return _big(psf_cube(detector, optics), ">f4")
+
+
+@lru_cache(maxsize=64)
+def psf_hdu(detector: int, optics: Optics, pipeline_version: str, extname: str = "PSF") -> Hdu:
+    """The QR2 PSF cube. 509 cards, as in real files."""
+    header = _psf_header(detector, extname, zone_order_is_wrong(pipeline_version))
+    return Hdu(extname, header, _psf_bytes(detector, optics))
+
+
+def _psf_header(detector: int, extname: str, transposed: bool) -> bytes:
+    cards = [
+        make_card("XTENSION", "IMAGE", "Image extension"),
+        make_card("BITPIX", -32, "array data type"),
+        make_card("NAXIS", 3, "number of array dimensions"),
+        make_card("NAXIS1", 101),
+        make_card("NAXIS2", 101),
+        make_card("NAXIS3", 121),
+        make_card("PCOUNT", 0, "number of parameters"),
+        make_card("GCOUNT", 1, "number of groups"),
+        make_card("EXTNAME", extname, "extension name"),
+        make_card("DETECTOR", detector, "1-3: SWIR, 4-6: MWIR"),
+        make_card("DETCOORD", "sky", "MWIR pixels flipped on X to match SWIR view"),
+        make_card("OVERSAMP", 10, "Oversampling factor of the PSF"),
+        make_card("CRPIX1", 51.0, "Pixel coordinate of reference point"),
+        make_card("CRPIX2", 51.0, "Pixel coordinate of reference point"),
+        make_card("CRVAL1", 0.0, "[arcsec] Offset at reference point"),
+        make_card("CRVAL2", 0.0, "[arcsec] Offset at reference point"),
+        make_card("CDELT1", 0.615, "[arcsec] Coordinate increment"),
+        make_card("CDELT2", 0.615, "[arcsec] Coordinate increment"),
+        make_card("CUNIT1", "arcsec", "Units of coordinate increment and value"),
+        make_card("CUNIT2", "arcsec", "Units of coordinate increment and value"),
+        make_card("CTYPE1", "LINEAR", "Coordinate type code"),
+        make_card("CTYPE2", "LINEAR", "Coordinate type code"),
+        make_card("NXZONE", 11, "Number of zones in x"),
+        make_card("NYZONE", 11, "Number of zones in y"),
+        make_card("BUNIT", "", "Unit of pixel value (dimensionless)"),
+    ]
+    for plane in range(121):
+        slow, fast = divmod(plane, 11)
+        ix, iy = (slow, fast) if transposed else (fast, slow)
+        cards += [
+            make_card(f"XCTR_{plane + 1}", round(ZONE_CENTRES[ix], 8), f"Center of x zone ({ix}, {iy})"),
+            make_card(f"YCTR_{plane + 1}", round(ZONE_CENTRES[iy], 8), f"Center of y zone ({ix}, {iy})"),
+            make_card(f"XWID_{plane + 1}", round(FRAME / 11, 8), f"Width of x zone ({ix}, {iy})"),
+            make_card(f"YWID_{plane + 1}", round(FRAME / 11, 8), f"Width of y zone ({ix}, {iy})"),
+        ]
+    return Template(cards).render()
+
+
+@lru_cache(maxsize=24)
+def wave_hdu(detector: int, release: str) -> Hdu:
+    """The WCS-WAVE table: one row of X, Y (1-based detector pixels) and VALUES (wavelength, bandwidth in µm)."""
+    table = wave_table(detector, release)
+    nx, ny = table.x.size, table.y.size
+    width = 4 * (nx + ny + 2 * nx * ny)
+    cards = (
+        make_card("XTENSION", "BINTABLE", "binary table extension"),
+        make_card("BITPIX", 8, "array data type"),
+        make_card("NAXIS", 2, "number of array dimensions"),
+        make_card("NAXIS1", width, "length of dimension 1"),
+        make_card("NAXIS2", 1, "length of dimension 2"),
+        make_card("PCOUNT", 0, "number of group parameters"),
+        make_card("GCOUNT", 1, "number of groups"),
+        make_card("TFIELDS", 3, "number of table fields"),
+        make_card("EXTNAME", "WCS-WAVE", "extension name"),
+        make_card("TTYPE1", "X"),
+        make_card("TFORM1", f"{nx}J"),
+        make_card("TTYPE2", "Y"),
+        make_card("TFORM2", f"{ny}J"),
+        make_card("TTYPE3", "VALUES"),
+        make_card("TFORM3", f"{2 * nx * ny}E"),
+        make_card("TUNIT3", "um"),
+        make_card("TDIM3", f"(2,{nx},{ny})"),
+        make_card("DETECTOR", detector, "1-3: SWIR, 4-6: MWIR"),
+    )
+    values = np.stack([table.wavelength, table.bandwidth], axis=-1).astype(">f4")
+    data = table.x.astype(">i4").tobytes() + table.y.astype(">i4").tobytes() + values.tobytes()
+    return Hdu("WCS-WAVE", Template(cards).render(), pad(data))
+
+
+@lru_cache(maxsize=18)
+def epsf_hdu(detector: int, optics: Optics, source: str = "") -> Hdu:
+    """The QR3 effective PSF table (facts 1.11)."""
+    from astropy.io import fits
+
+    nx, ny = epsf_zones(detector)
+    x, y, samples = epsf_table(detector, optics)
+    n = x.size
+    index = np.arange(n)
+    wavelength, bandwidth = wave_table(detector, "qr3").at(x, y)
+    single = {"XCENTER": x, "YCENTER": y, "XWIDTH": np.full(n, FRAME / nx), "YWIDTH": np.full(n, FRAME / ny)}
+    late = {
+        "NEFF_MEAN": 1.0 / (samples[:, 1::5, 1::5] ** 2).sum((1, 2)) / 625.0,
+        "CWAVE": wavelength,
+        "CBAND": bandwidth,
+    }
+    columns = [
+        fits.Column("BINX", "J", array=(index % nx).astype(np.int32)),
+        fits.Column("BINY", "J", array=(index // nx).astype(np.int32)),
+        *(fits.Column(name, "E", array=array.astype(np.float32)) for name, array in single.items()),
+        fits.Column("NSTAR", "J", array=(600 + (index * 37) % 250).astype(np.int32)),
+        *(fits.Column(name, "E", array=array.astype(np.float32)) for name, array in late.items()),
+        fits.Column("EPSF", "1089D", array=samples.reshape(n, 1089)),
+    ]
+    table = fits.BinTableHDU.from_columns(columns, name="EPSF")
+    table.header["DETECTOR"] = (str(detector), "detector array identifier")
+    table.header["OVSMPX"] = (5, "oversampling in x")
+    table.header["OVSMPY"] = (5, "oversampling in y")
+    table.header["ORDERING"] = ("x-fast then y", "order of the zones")
+    table.header["DETCOORD"] = ("sky", "MWIR pixels flipped on X to match SWIR view")
+    table.header["HISTORY"] = f"Calibration source file: {source or epsf_source(detector)}"
+    return _astropy_hdu("EPSF", table)
+
+
+def epsf_source(detector: int) -> str:
+    """Name of the calibration file that an EPSF table quotes as its origin."""
+    return f"epsf_{detector}_20260507.fits"
+
+
+def compressed_flags(exposure: Exposure, window: Window, flags: NDArray[np.int32]) -> Hdu:
+    """The QR3 FLAGS: RICE-compressed, a tile a row."""
+    from astropy.io import fits
+
+    header = fits.Header.fromstring(plane_headers(exposure, window)["FLAGS"].decode("ascii"))
+    hdu = fits.CompImageHDU(
+        data=flags, header=header, name="FLAGS", compression_type="RICE_1", tile_shape=(1, flags.shape[1])
+    )
+    return _astropy_hdu("FLAGS", hdu)
+
+
+def _astropy_hdu(name: str, hdu: object) -> Hdu:
+    """An astropy HDU as bytes."""
+    from astropy.io import fits
+
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(stream)
+    content = stream.getvalue()[BLOCK:]
+    end = 0
+    while content[end : end + 80].rstrip() != b"END":
+        end += 80
+    length = -(-(end + 80) // BLOCK) * BLOCK
+    return Hdu(name, content[:length], content[length:])

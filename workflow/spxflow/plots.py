@@ -1,0 +1,608 @@
+"""The picture of a source: its spectrum coloured by date, its light curve coloured by wavelength.
+
+Drawn with matplotlib's object interface: no global state, safe in threads. Everything the options do not name
+(fonts, line widths, ticks, grid, face colours ...) is left to the user's ``matplotlibrc``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spxflow.files import partial_path
+from spxflow.observations import BANDS
+from spxflow.quality import AB_ZERO_POINT
+from spxflow.spectrum import SpectrumSettings, band_limits_um, outliers, samples_by_band, smooth_samples
+from spxflow.tables import STATUSES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GREY = "0.55"
+_OUTLIER_SIGMA = 5.0
+_MOST_SEGMENTS = 6
+_DENSITY_GRID = (90, 26)  # cells across a panel
+_SVG_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class PlotSettings:
+    """Section ``plot`` of the configuration; sizes in points, opacities from 0 to 1, ``figsize`` in inches.
+
+    ``figsize`` and ``dpi`` of None leave them to ``matplotlibrc``.
+    """
+
+    magnitude: bool = False
+    errorbars: bool = True
+    show_rejected: bool = True
+    wavelength_scale: str = "log"
+    wavelength_cmap: str = "rainbow"
+    date_cmap: str = "viridis"
+    band_shading: bool = True
+    break_gaps_days: float = 60.0
+    density_above: int = 3000
+    ylim_percentiles: tuple[float, float] = (1.0, 99.0)
+    ylim_padding: float = 0.1
+    marker_size_good: float = 3.0
+    marker_size_rejected: float = 3.0
+    marker_size_upper_limit: float = 4.0
+    marker_alpha: float = 0.9
+    errorbar_alpha: float = 0.4
+    errorbar_linewidth: float = 0.6
+    figsize: tuple[float, float] | None = (10.0, 8.0)
+    dpi: float | None = 150.0
+
+    @classmethod
+    def from_config(cls, options: Mapping[str, Any]) -> PlotSettings:
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is drawn, as arrays over the exposures that have a time, a wavelength and a flux or an upper limit.
+
+    ``value`` and ``error`` are in µJy, or AB magnitudes; of an upper limit ``value`` is the limit. A value of
+    ``inf`` is a flux without a magnitude: fainter than everything. ``stray`` marks points far from the source's own
+    smooth spectrum, which do not set the range of the axis.
+    """
+
+    mjd: np.ndarray
+    wavelength_um: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+    good: np.ndarray
+    limit: np.ndarray
+    stray: np.ndarray
+
+    @property
+    def rejected(self) -> np.ndarray:
+        return ~self.good & ~self.limit
+
+    def __len__(self) -> int:
+        return len(self.mjd)
+
+    def chosen(self, which: np.ndarray) -> Points:
+        """The points of a mask."""
+        return Points(*(getattr(self, field.name)[which] for field in fields(self)))
+
+
+def points(records: Sequence[Mapping[str, Any]], magnitude: bool) -> Points:
+    """The records that can be drawn."""
+    limit = np.array([bool(record["is_upper_limit"]) for record in records], dtype=bool)
+    good = np.array([bool(record["is_good"]) for record in records], dtype=bool) & ~limit
+    value = np.where(limit, _numbers(records, "upper_limit_ujy"), _numbers(records, "flux_ujy"))
+    error = _numbers(records, "flux_err_ujy")
+    mjd, wavelength = _numbers(records, "mjd"), _numbers(records, "wavelength_um")
+    drawn = np.isfinite(value) & np.isfinite(mjd) & np.isfinite(wavelength)
+    if magnitude:
+        flux = np.where(value > 0, value, np.nan)
+        value = np.where(value > 0, AB_ZERO_POINT - 2.5 * np.log10(flux), np.inf)
+        error = 2.5 / np.log(10) * error / flux
+    columns = (mjd, wavelength, value, error, good, limit, _stray(records))
+    return Points(*(column[drawn] for column in columns))
+
+
+def _numbers(records: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """A column as floats, None as NaN."""
+    return np.array([np.nan if record[name] is None else record[name] for record in records], dtype=float)
+
+
+def _stray(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Records that neither the smooth spectrum nor repeats support, or, without repeats, far off it."""
+    stray = np.zeros(len(records), dtype=bool)
+    for samples in samples_by_band(records, STATUSES):
+        smooth = smooth_samples(samples, SpectrumSettings())
+        near = np.searchsorted(samples.x, samples.x + 0.5) - np.searchsorted(samples.x, samples.x - 0.5)
+        alone = (near == 1) & (np.abs(smooth.deviation) > 2 * _OUTLIER_SIGMA)
+        stray[samples.row] = outliers(samples, smooth, _OUTLIER_SIGMA) | alone
+    return stray
+
+
+def value_range(drawn: Points, settings: PlotSettings) -> tuple[float, float]:
+    """Lower and upper end of the values shown: percentiles of the good points, padded.
+
+    Single points off the source's own spectrum do not widen it (unless the percentiles are 0 and 100). Upper limits
+    widen it to show three quarters of them, to twice the range at most, and stand in for good points that are few.
+    Where there is neither, all points count.
+    """
+    finite = np.isfinite(drawn.value)
+    if tuple(settings.ylim_percentiles) != (0.0, 100.0):
+        finite &= ~drawn.stray
+    good, limit = drawn.value[drawn.good & finite], drawn.value[drawn.limit & finite]
+    if len(good) < 0.1 * len(drawn):
+        good = np.concatenate([good, limit])
+    values = good if good.size else drawn.value[np.isfinite(drawn.value)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, settings.ylim_percentiles)
+    span = high - low
+    if limit.size:
+        low = max(min(low, np.percentile(limit, 25)), low - span)
+        high = min(max(high, np.percentile(limit, 75)), high + span)
+    padding = settings.ylim_padding * (high - low) or 0.5 * abs(high) or 1.0
+    return float(low - padding), float(high + padding)
+
+
+def combined_plot(
+    records: Iterable[Mapping[str, Any]],
+    path: Path | str,
+    source: Mapping[str, Any],
+    settings: PlotSettings,
+    quality: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the spectrum and the light curve of a source as one picture; PNG, PDF or SVG by the suffix.
+
+    Parameters
+    ----------
+    records
+        Judged records, see :data:`spxflow.tables.COLUMNS`; none at all gives a picture that says so.
+    source
+        Fields of the source; ``name``, ``ra_deg`` and ``dec_deg`` are shown.
+    quality
+        The cuts ``min_snr`` and ``upper_limit_sigma``, named in the legend.
+    """
+    save(combined_figure(list(records), source, settings, quality), path)
+
+
+def combined_figure(
+    records: Sequence[Mapping[str, Any]],
+    source: Mapping[str, Any],
+    settings: PlotSettings,
+    quality: Mapping[str, Any] | None = None,
+) -> Figure:
+    """The figure that :func:`combined_plot` writes.
+
+    Its axes are labelled ``spectrum``, ``lightcurve`` (one for each stretch of time), ``date_colorbar`` and
+    ``wavelength_colorbar``; what is drawn in them carries a ``gid``: ``good``, ``rejected``, ``upper limits``,
+    ``error bars``, ``above`` and ``below``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=settings.figsize, dpi=settings.dpi, layout="constrained")
+    drawn = points(records, settings.magnitude)
+    figure.suptitle(_title(records, drawn, source), parse_math=False)
+    if not len(drawn):
+        figure.text(0.5, 0.5, _nothing_to_draw(records), ha="center", va="center")
+        return figure
+    segments = _segments(drawn.mjd, settings.break_gaps_days)
+    widths = _segment_widths(segments)
+    grid = figure.add_gridspec(2, len(segments) + 1, width_ratios=(*widths, 0.025))
+    limits = value_range(drawn, settings)
+    _draw_spectrum(figure.add_subplot(grid[0, :-1]), figure.add_subplot(grid[0, -1]), drawn, settings, limits)
+    panels = [figure.add_subplot(grid[1, column]) for column in range(len(segments))]
+    _draw_lightcurve(panels, figure.add_subplot(grid[1, -1]), drawn, segments, settings, limits)
+    _draw_legend(figure, drawn, settings, quality)
+    return figure
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure in the format of the suffix, the same bytes each time."""
+    form = Path(path).suffix.removeprefix(".").lower()
+    undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with partial_path(path) as partial:
+        if form != "svg":
+            figure.savefig(partial, format=form, metadata=undated.get(form), dpi="figure")
+            return
+        from matplotlib import rc_context
+
+        # The names of SVG elements are random unless this global option is set.
+        with _SVG_LOCK, rc_context({"svg.hashsalt": "spxflow"}):
+            figure.savefig(partial, format=form, metadata=undated[form], dpi="figure")
+
+
+def _title(records: Sequence[Mapping[str, Any]], drawn: Points, source: Mapping[str, Any]) -> str:
+    counts = [
+        (drawn.good.sum(), "good"),
+        (drawn.limit.sum(), "upper limits"),
+        (drawn.rejected.sum(), "rejected"),
+        (len(records) - len(drawn), "without a flux"),
+    ]
+    told = [f"{len(records)} exposures", *(f"{count} {what}" for count, what in counts if count)]
+    return f"{source['name']}   (ICRS {source['ra_deg']:.5f}, {source['dec_deg']:+.5f})\n{', '.join(told)}"
+
+
+def _nothing_to_draw(records: Sequence[Mapping[str, Any]]) -> str:
+    return "no exposure of this source could be measured" if records else "no exposure of this source was found"
+
+
+# --- panels ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A panel's axes, x and colour value of each point with the map of colours, and the range of values shown."""
+
+    axes: Axes
+    x: np.ndarray
+    colour_value: np.ndarray
+    mappable: Any
+    limits: tuple[float, float]
+
+    @property
+    def colours(self) -> np.ndarray:
+        """RGBA of each point."""
+        return self.mappable.to_rgba(self.colour_value)
+
+
+def _draw_spectrum(
+    axes: Axes, bar_axes: Axes, drawn: Points, settings: PlotSettings, limits: tuple[float, float]
+) -> None:
+    from matplotlib.colors import Normalize
+
+    axes.set_label("spectrum")
+    bar_axes.set_label("date_colorbar")
+    days = _as_dates(drawn.mjd)
+    mappable = _mappable(settings.date_cmap, Normalize(*_apart(days)))
+    axes.set_xscale(settings.wavelength_scale)
+    axes.set_xlim(*_padded(drawn.wavelength_um, settings.wavelength_scale))
+    _draw_points(_Panel(axes, drawn.wavelength_um, days, mappable, limits), drawn, settings)
+    axes.set_xlabel("wavelength (µm)")
+    _value_label(axes, settings)
+    _wavelength_ticks(axes.xaxis, settings.wavelength_scale, *axes.get_xlim())
+    if settings.band_shading:
+        _shade_bands(axes)
+    bar = axes.figure.colorbar(mappable, cax=bar_axes, label="date (UTC)")
+    _date_ticks(bar.ax.yaxis, most=7)
+
+
+def _draw_lightcurve(
+    panels: Sequence[Axes],
+    bar_axes: Axes,
+    drawn: Points,
+    segments: Sequence[tuple[float, float]],
+    settings: PlotSettings,
+    limits: tuple[float, float],
+) -> None:
+    from matplotlib.colors import LogNorm, Normalize
+
+    norm = LogNorm if settings.wavelength_scale == "log" else Normalize
+    mappable = _mappable(settings.wavelength_cmap, norm(*_apart(drawn.wavelength_um)))
+    bar_axes.set_label("wavelength_colorbar")
+    widths = _segment_widths(segments)
+    panels[int(np.argmax(widths))].set_xlabel("MJD (UTC)")
+    for axes, (first, last), width in zip(panels, segments, widths, strict=True):
+        own = drawn.chosen((drawn.mjd >= first) & (drawn.mjd <= last))
+        axes.set_label("lightcurve")
+        axes.set_xlim(*_padded(own.mjd, "linear"))
+        _draw_points(_Panel(axes, own.mjd, own.wavelength_um, mappable, limits), own, settings)
+        _time_ticks(axes, most=max(2, int(9 * width)))
+    _value_label(panels[0], settings)
+    for left, right in itertools.pairwise(panels):
+        _break_between(left, right)
+    bar = panels[0].figure.colorbar(mappable, cax=bar_axes, label="wavelength (µm)")
+    _wavelength_ticks(bar.ax.yaxis, settings.wavelength_scale, *bar.ax.get_ylim())
+
+
+def _draw_points(panel: _Panel, drawn: Points, settings: PlotSettings) -> None:
+    low, high = panel.limits
+    shown = (drawn.value >= low) & (drawn.value <= high)
+    if settings.density_above and len(drawn) > settings.density_above:
+        _draw_density(panel, drawn, shown, settings)
+    else:
+        _draw_markers(panel, drawn, shown, settings)
+    _mark_outside(panel, drawn, settings)
+    panel.axes.set_ylim((high, low) if settings.magnitude else (low, high))
+
+
+def _draw_markers(panel: _Panel, drawn: Points, shown: np.ndarray, settings: PlotSettings) -> None:
+    grey = np.broadcast_to(_grey_rgba(), panel.colours.shape)
+    if settings.show_rejected:
+        one = shown & drawn.rejected
+        _error_bars(panel, drawn, one, grey, settings)
+        size = settings.marker_size_rejected
+        _scatter(panel, drawn, one, settings, size, "x", "rejected", color=grey[one], linewidths=0.25 * size)
+    one, size = shown & drawn.limit, settings.marker_size_upper_limit
+    outline = {"facecolors": "none", "edgecolors": panel.colours[one], "linewidths": 0.2 * size}
+    _scatter(panel, drawn, one, settings, 2 * size, _limit_marker(), "upper limits", **outline)
+    one = shown & drawn.good
+    _error_bars(panel, drawn, one, panel.colours, settings)
+    size = settings.marker_size_good
+    _scatter(panel, drawn, one, settings, size, "o", "good", color=panel.colours[one], linewidths=0, zorder=3)
+
+
+def _scatter(
+    panel: _Panel,
+    drawn: Points,
+    one: np.ndarray,
+    settings: PlotSettings,
+    size: float,
+    marker: Any,
+    gid: str,
+    **style: Any,
+) -> None:
+    alpha = settings.marker_alpha
+    panel.axes.scatter(panel.x[one], drawn.value[one], s=size**2, marker=marker, alpha=alpha, gid=gid, **style)
+
+
+def _error_bars(panel: _Panel, drawn: Points, one: np.ndarray, colours: np.ndarray, settings: PlotSettings) -> None:
+    if not settings.errorbars or not one.any():
+        return
+    value, error = drawn.value[one], drawn.error[one]
+    panel.axes.vlines(
+        panel.x[one],
+        value - error,
+        value + error,
+        colors=colours[one],
+        linewidth=settings.errorbar_linewidth,
+        alpha=settings.errorbar_alpha,
+        zorder=1.5,
+        gid="error bars",
+    )
+
+
+def _draw_density(panel: _Panel, drawn: Points, shown: np.ndarray, settings: PlotSettings) -> None:
+    """Cells instead of points: colour of the mean, opacity by the logarithm of the number of points."""
+    for one, gid in ((drawn.rejected, "rejected"), (drawn.limit, "upper limits"), (drawn.good, "good")):
+        if (one & shown).any() and (gid != "rejected" or settings.show_rejected):
+            _draw_cells(panel, drawn.value, one & shown, gid, settings.marker_alpha)
+
+
+def _draw_cells(panel: _Panel, value: np.ndarray, one: np.ndarray, gid: str, alpha: float) -> None:
+    axes, scale = panel.axes, panel.axes.get_xscale()
+    ends = np.log10(axes.get_xlim()) if scale == "log" else np.array(axes.get_xlim())
+    inside: list[int] = []
+
+    def mean(values: np.ndarray | list[float]) -> float:
+        inside.append(len(values))
+        return float(np.mean(values))
+
+    cells = axes.hexbin(
+        panel.x[one],
+        value[one],
+        C=panel.colour_value[one],
+        reduce_C_function=mean,
+        gridsize=_DENSITY_GRID,
+        xscale="log" if scale == "log" else "linear",
+        extent=(*ends, *panel.limits),
+        mincnt=1,
+        linewidths=0.4 if gid == "upper limits" else 0.0,
+        rasterized=True,
+        gid=gid,
+    )
+    rgba = panel.mappable.to_rgba(np.asarray(cells.get_array()))
+    if gid == "rejected":
+        rgba[:] = _grey_rgba()
+    rgba[:, 3] = alpha * (0.25 + 0.75 * np.log1p(inside) / np.log1p(max(inside)))
+    cells.set_array(None)
+    cells.set(**{"facecolor": "none", "edgecolor": rgba} if gid == "upper limits" else {"facecolor": rgba})
+
+
+def _mark_outside(panel: _Panel, drawn: Points, settings: PlotSettings) -> None:
+    """Carets at the edge, and how many they are, for points beyond the range shown."""
+    low, high = panel.limits
+    colours = np.where(drawn.rejected[:, None], _grey_rgba(), panel.colours)
+    kept = ~drawn.rejected | settings.show_rejected
+    brighter, fainter = (
+        (drawn.value < low, drawn.value > high)
+        if settings.magnitude
+        else (
+            drawn.value > high,
+            drawn.value < low,
+        )
+    )
+    for beyond, where, marker, height, text_height in (
+        (brighter & kept, "above", "^", 0.985, 0.955),
+        (fainter & kept, "below", "v", 0.015, 0.045),
+    ):
+        count = int(beyond.sum())
+        if not count:
+            continue
+        panel.axes.scatter(
+            panel.x[beyond],
+            np.full(count, height),
+            s=(1.6 * settings.marker_size_good) ** 2,
+            marker=marker,
+            color=colours[beyond],
+            linewidths=0,
+            alpha=settings.marker_alpha,
+            transform=panel.axes.get_xaxis_transform(),
+            zorder=3.5,
+            rasterized=count > 500,
+            gid=where,
+        )
+        panel.axes.annotate(
+            f"{count} {where}",
+            xy=(0.99, text_height),
+            xycoords="axes fraction",
+            ha="right",
+            va="top" if where == "above" else "bottom",
+            fontsize="small",
+            color="0.3",
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
+            zorder=4,
+        )
+
+
+def _limit_marker() -> Any:
+    """A bar with an arrow hanging from it; the bar is at the limit."""
+    from matplotlib.path import Path as Outline
+
+    strokes = [((-0.5, 0), (0.5, 0)), ((0, 0), (0, -1.4)), ((-0.35, -0.95), (0, -1.4)), ((0, -1.4), (0.35, -0.95))]
+    vertices = [end for stroke in strokes for end in stroke]
+    return Outline(vertices, [Outline.MOVETO, Outline.LINETO] * len(strokes))
+
+
+def _grey_rgba() -> np.ndarray:
+    from matplotlib.colors import to_rgba
+
+    return np.array(to_rgba(_GREY))
+
+
+def _shade_bands(axes: Axes) -> None:
+    """Grey and white behind the detectors' ranges, each with its name above."""
+    inner = [0.5 * (band_limits_um(a)[1] + band_limits_um(b)[0]) for a, b in itertools.pairwise(BANDS)]
+    edges = [band_limits_um(BANDS[0])[0], *inner, band_limits_um(BANDS[-1])[1]]
+    first, last = axes.get_xlim()
+    for number, band in enumerate(BANDS):
+        low, high = max(edges[number], first), min(edges[number + 1], last)
+        if low >= high:
+            continue
+        if number % 2 == 0:
+            axes.axvspan(low, high, color="0.5", alpha=0.08, linewidth=0, zorder=0, gid="band")
+        middle = (low * high) ** 0.5 if axes.get_xscale() == "log" else 0.5 * (low + high)
+        axes.text(middle, 1.01, band, transform=axes.get_xaxis_transform(), ha="center", va="bottom", color="0.3")
+
+
+def _draw_legend(figure: Figure, drawn: Points, settings: PlotSettings, quality: Mapping[str, Any] | None) -> None:
+    from matplotlib.lines import Line2D
+
+    good, limit = "good", "upper limit"
+    if quality is not None:
+        good, limit = f"good (S/N ≥ {quality['min_snr']:g})", f"upper limit ({quality['upper_limit_sigma']:g} σ)"
+    entries = [
+        (drawn.good, good, {"marker": "o", "markersize": settings.marker_size_good, "color": "0.2"}),
+        (
+            drawn.rejected & settings.show_rejected,
+            "rejected",
+            {"marker": "x", "markersize": settings.marker_size_rejected, "color": _GREY},
+        ),
+        (
+            drawn.limit,
+            limit,
+            {"marker": _limit_marker(), "markersize": 2 * settings.marker_size_upper_limit, "color": "0.2"},
+        ),
+    ]
+    handles = [
+        Line2D([], [], linestyle="none", label=label, markerfacecolor="none" if label == limit else None, **style)
+        for present, label, style in entries
+        if present.any()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+
+
+# --- axes --------------------------------------------------------------------------------------
+
+
+def _segments(mjd: np.ndarray, gap_days: float) -> list[tuple[float, float]]:
+    """First and last times of the stretches between gaps longer than ``gap_days``; one if they would be too many."""
+    times = np.sort(mjd)
+    cuts = np.flatnonzero(np.diff(times) > gap_days) if gap_days > 0 else np.array([], dtype=int)
+    if len(cuts) >= _MOST_SEGMENTS:
+        cuts = cuts[:0]
+    starts, ends = np.concatenate([[0], cuts + 1]), np.concatenate([cuts, [len(times) - 1]])
+    return [(float(times[start]), float(times[end])) for start, end in zip(starts, ends, strict=True)]
+
+
+def _segment_widths(segments: Sequence[tuple[float, float]]) -> list[float]:
+    """Parts of the width for the panels: as long as the stretch, but none too narrow to read."""
+    spans = np.array([last - first for first, last in segments])
+    widths = np.maximum(spans, max(0.5 * spans.max(), 1e-6))
+    return list(widths / widths.sum())
+
+
+def _break_between(left: Axes, right: Axes) -> None:
+    """Two panels of one axis: no spines between them, slanted marks where time is left out."""
+    left.spines["right"].set_visible(False)
+    right.spines["left"].set_visible(False)
+    right.tick_params(axis="y", which="both", left=False, labelleft=False)
+    marks: dict[str, Any] = {
+        "marker": [(-0.4, -1), (0.4, 1)],
+        "markersize": 8,
+        "linestyle": "none",
+        "color": "0.2",
+        "markeredgewidth": 0.8,
+        "clip_on": False,
+    }
+    left.plot([1, 1], [0, 1], transform=left.transAxes, **marks)
+    right.plot([0, 0], [0, 1], transform=right.transAxes, **marks)
+
+
+def _value_label(axes: Axes, settings: PlotSettings) -> None:
+    axes.set_ylabel("AB magnitude" if settings.magnitude else "flux density (µJy)")
+
+
+def _apart(values: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value, drawn apart when they are one."""
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low - 0.01 * abs(low or 1.0), high + 0.01 * abs(high or 1.0))
+
+
+def _padded(values: np.ndarray, scale: str) -> tuple[float, float]:
+    low, high = _apart(values)
+    if scale == "log":
+        low, high = np.log10(low), np.log10(high)
+    low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)
+    return (float(10**low), float(10**high)) if scale == "log" else (low, high)
+
+
+def _mappable(cmap: str, norm: Any) -> Any:
+    from matplotlib.cm import ScalarMappable
+
+    return ScalarMappable(norm=norm, cmap=cmap)
+
+
+def _mjd_epoch() -> float:
+    """MJD 0 in matplotlib's day numbers (their epoch is an option of ``matplotlibrc``)."""
+    from matplotlib.dates import date2num
+
+    return float(date2num(np.datetime64("1858-11-17")))
+
+
+def _as_dates(mjd: Any) -> np.ndarray:
+    return np.asarray(mjd) + _mjd_epoch()
+
+
+def _from_dates(days: Any) -> np.ndarray:
+    return np.asarray(days) - _mjd_epoch()
+
+
+def _date_ticks(axis: Any, most: int) -> None:
+    from matplotlib.dates import AutoDateFormatter, AutoDateLocator
+
+    locator = AutoDateLocator(minticks=min(3, most), maxticks=most)
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(AutoDateFormatter(locator))
+
+
+def _time_ticks(axes: Axes, most: int) -> None:
+    """MJD below, calendar dates above."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    dates = axes.secondary_xaxis("top", functions=(_as_dates, _from_dates))
+    dates.tick_params(axis="x", labelbottom=False, labeltop=True, bottom=False, top=True)
+    _date_ticks(dates.xaxis, max(2, most * 2 // 3))
+
+
+def _wavelength_ticks(axis: Any, scale: str, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis at round wavelengths."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+    if scale != "log":
+        return
+    wide = high / low > 2.5
+    axis.set_major_locator(FixedLocator([0.8, 1, 1.5, 2, 2.5, 3, 4, 5]) if wide else MaxNLocator(6))
+    axis.set_minor_locator(FixedLocator([tenth / 10 for tenth in range(6, 56)]) if wide else NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,161 @@
+"""Typed options of the measurement, one dataclass a section of the configuration.
+
+Ranges and messages are the business of :mod:`spxflow.config`; here options only get names and types. A section or
+option that is not given has the default below, which is that of ``config/config.yaml``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+BAD_FLAGS: tuple[str | int, ...] = (
+    "TRANSIENT",
+    "OVERFLOW",
+    "SUR_ERROR",
+    "NONFUNC",
+    "DICHROIC",
+    "MISSING_DATA",
+    "HOT",
+    "COLD",
+    "PHANMISS",
+    "NONLINEAR",
+    "PERSIST",
+    "OUTLIER",
+)
+
+
+_DEFAULT_CUTOUT_PX = 60
+
+
+class _Section:
+    """Built from a mapping of options; sections within it by their own dataclasses."""
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any]) -> Self:
+        values: dict[str, Any] = {}
+        for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if entry.name not in options:
+                continue
+            value = options[entry.name]
+            default = None if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+            if isinstance(default, _Section):
+                value = type(default).from_mapping(value or {})
+            elif isinstance(value, list):
+                value = tuple(value)
+            values[entry.name] = value
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class ApertureSettings(_Section):
+    """Section ``photometry.aperture``: the size of the circular aperture."""
+
+    method: str = "fwhm"  # fwhm: diameter_fwhm x PSF FWHM of the exposure; fixed: diameter_px
+    diameter_fwhm: float = 2.5
+    diameter_px: float = 3.0
+
+
+@dataclass(frozen=True)
+class BackgroundSettings(_Section):
+    """Section ``photometry.background``: where the local background of the aperture is taken, and how."""
+
+    method: str = "annulus"  # annulus or window
+    gap_px: float = 1.414
+    min_area_px: float = 150.0
+    max_radius_px: float = 8.0
+    step_px: float = 1.0
+    tries: int = 5
+    min_pixels: int = 30
+    window_px: int = 50
+    clip_sigma: float = 3.0
+    clip_iterations: int = 3
+    fallbacks: tuple[str, ...] = ("window", "window_sources")  # also: sources, few (see spxflow.background)
+    remove_source: bool = True
+
+
+@dataclass(frozen=True)
+class ZodiSettings(_Section):
+    """Section ``photometry.zodi``: the zodiacal light model."""
+
+    subtract: str = "scaled"  # scaled, as_is or none
+    scale_min: float = 0.0
+    scale_max: float = 10.0
+
+
+@dataclass(frozen=True)
+class PsfSettings(_Section):
+    """Section ``photometry.psf``: the forced PSF fit."""
+
+    radius_px: float = 4.0
+    background: str = "constant"  # constant or plane
+    background_radius_px: float = 8.0
+
+
+@dataclass(frozen=True)
+class NeighbourSettings(_Section):
+    """Section ``photometry.neighbours``: known sources near the target."""
+
+    file: str | None = None
+    catalogue: bool = True
+    radius_px: float = 6.0
+    fit: bool = True
+    blend_fracflux: float = 0.1
+
+
+@dataclass(frozen=True)
+class ErrorSettings(_Section):
+    """Section ``errors``."""
+
+    rescale: bool = False
+    variance_repair: str = "local"  # local or image
+    method: str = "exact"  # exact, or simple: partial pixels count by their weight, background error std / sqrt(n)
+
+
+@dataclass(frozen=True)
+class PhotometrySettings(_Section):
+    """Sections ``photometry`` and ``errors``: everything a measurement depends on."""
+
+    estimators: tuple[str, ...] = ("psf", "aperture")
+    primary: str = "psf"
+    bad_flags: tuple[str | int, ...] = BAD_FLAGS
+    background_flags: tuple[str | int, ...] = ("SOURCE",)
+    max_masked_fraction: float = 0.5
+    disagree_sigma: float = 4.0
+    solid_angle: str = "local"  # local: with the distortion at the source; plane: of the linear WCS
+    aperture: ApertureSettings = field(default_factory=ApertureSettings)
+    background: BackgroundSettings = field(default_factory=BackgroundSettings)
+    zodi: ZodiSettings = field(default_factory=ZodiSettings)
+    psf: PsfSettings = field(default_factory=PsfSettings)
+    neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
+    errors: ErrorSettings = field(default_factory=ErrorSettings)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """From the whole configuration."""
+        return cls.from_mapping({**config.get("photometry", {}), "errors": config.get("errors", {})})
+
+    @property
+    def window_px(self) -> int:
+        """Side of the window that is measured, even: the default cutout, or more where the options reach further."""
+        reach = max(self.psf.background_radius_px, self.psf.radius_px, self.background.max_radius_px)
+        needed = max(2 * math.ceil(reach) + 4, self.background.window_px + 2, _DEFAULT_CUTOUT_PX)
+        return needed + needed % 2
+
+
+@dataclass(frozen=True)
+class QualitySettings(_Section):
+    """Section ``quality``: which points are good."""
+
+    min_snr: float = 5.0
+    upper_limit_sigma: float = 3.0
+    statuses: tuple[str, ...] = ("ok", "flagged")
+    max_chi2_dof: float | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """From the whole configuration."""
+        return cls.from_mapping(config.get("quality", {}))

@@ -1,0 +1,351 @@
+"""The spectrum of a source: its exposures combined in the mission's 102 spectral channels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spxflow import __version__
+from spxflow.smooth import SmoothSpectrum, slope_at, smooth_spectrum, smooth_variance
+from spxflow.tables import Column, source_metadata, write_table
+
+_PRIOR_DOF = 10.0  # weight of the detector's scatter against that of one channel
+_REPEAT_CHANNELS = 0.5  # points this close in wavelength are repeats of each other
+_AGREEMENT_SIGMA = 3.0
+
+
+@dataclass(frozen=True)
+class SpectrumSettings:
+    """Section ``spectrum`` of the configuration.
+
+    ``statuses`` names the exposures that enter; there is no cut in signal-to-noise ratio, which would bias faint
+    channels. ``outlier_sigma`` of 0 rejects nothing. ``smoothing_channels`` is the half width of the local lines,
+    ``pass_gap_days`` the time without exposures that separates two survey passes.
+    """
+
+    statuses: tuple[str, ...] = ("ok", "flagged")
+    outlier_sigma: float = 5.0
+    smoothing_channels: float = 1.5
+    pass_gap_days: float = 40.0
+
+    @classmethod
+    def from_config(cls, options: Mapping[str, Any]) -> SpectrumSettings:
+        return cls(**{**options, "statuses": tuple(options["statuses"])})
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One of the 17 spectral channels of a detector.
+
+    ``wavelength_um`` is the median over the channel's pixels, the limits are those of its pixels (channels of a
+    detector overlap a little), ``bandwidth_um`` is the wavelength over the resolving power. Source: calibration
+    product ``spectral_channels`` (``cal-sch-v1-2026-106``).
+    """
+
+    detector: int
+    channel: int
+    wavelength_um: float
+    wavelength_min_um: float
+    wavelength_max_um: float
+    resolution: float
+    resolution_std: float
+    bandwidth_um: float
+
+    @property
+    def band(self) -> str:
+        return f"D{self.detector}"
+
+
+@cache
+def channels() -> tuple[Channel, ...]:
+    """The 102 channels, by detector and then wavelength, which is by wavelength altogether."""
+    with files("spxflow").joinpath("data/spectral_channels.csv").open(encoding="utf-8") as stream:
+        return tuple(
+            Channel(int(detector), int(channel), *map(float, values))
+            for detector, channel, *values in list(csv.reader(stream))[1:]
+        )
+
+
+@cache
+def band_channels(band: str) -> tuple[Channel, ...]:
+    """The channels of one detector, by wavelength."""
+    return tuple(channel for channel in channels() if channel.band == band)
+
+
+@cache
+def band_limits_um(band: str) -> tuple[float, float]:
+    """Shortest and longest wavelength of a detector's channels, in µm."""
+    own = band_channels(band)
+    return own[0].wavelength_min_um, own[-1].wavelength_max_um
+
+
+def channel_coordinate(band: str, wavelength_um: np.ndarray) -> np.ndarray:
+    """Channel number as a continuous coordinate: 1 at the first channel's wavelength, straight lines in between."""
+    centres = np.array([channel.wavelength_um for channel in band_channels(band)])
+    numbers = np.arange(1.0, len(centres) + 1.0)
+    inside = np.interp(wavelength_um, centres, numbers)
+    first, last = centres[1] - centres[0], centres[-1] - centres[-2]
+    before, after = np.minimum(wavelength_um - centres[0], 0.0), np.maximum(wavelength_um - centres[-1], 0.0)
+    return inside + before / first + after / last
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The usable exposures of one detector, sorted by wavelength.
+
+    Arrays of shape (n,): ``row`` is the position in the list of records, ``x`` the channel coordinate, ``flux`` and
+    ``error`` are in µJy, signed.
+    """
+
+    band: str
+    row: np.ndarray
+    mjd: np.ndarray
+    wavelength_um: np.ndarray
+    x: np.ndarray
+    flux: np.ndarray
+    error: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def chosen(self, which: np.ndarray) -> Samples:
+        """The samples of a mask or an index array."""
+        arrays = (self.row, self.mjd, self.wavelength_um, self.x, self.flux, self.error)
+        return Samples(self.band, *(array[which] for array in arrays))
+
+
+def samples_by_band(records: Sequence[Mapping[str, Any]], statuses: Iterable[str]) -> list[Samples]:
+    """Records with one of the statuses, a signed flux and a positive error, for each detector that has any."""
+    allowed = set(statuses)
+    bands: dict[str, list[tuple[float, float, float, float, int]]] = {}
+    for row, record in enumerate(records):
+        values = [record[name] for name in ("wavelength_um", "mjd", "flux_ujy", "flux_err_ujy")]
+        if record["status"] in allowed and None not in values and values[3] > 0:
+            bands.setdefault(record["band"], []).append((*values, row))
+    gathered = []
+    for band in sorted(bands):
+        wavelength, mjd, flux, error, rows = (np.array(column) for column in zip(*sorted(bands[band]), strict=True))
+        gathered.append(Samples(band, rows, mjd, wavelength, channel_coordinate(band, wavelength), flux, error))
+    return gathered
+
+
+def smooth_samples(samples: Samples, settings: SpectrumSettings) -> SmoothSpectrum:
+    """The detector's smooth spectrum through its samples."""
+    return smooth_spectrum(samples.x, samples.flux, samples.error, settings.smoothing_channels)
+
+
+def outliers(samples: Samples, smooth: SmoothSpectrum, sigma: float) -> np.ndarray:
+    """Samples that neither the smooth spectrum nor their own repeats support.
+
+    A sample is an outlier when (1) it deviates from the smooth spectrum of the others by more than ``sigma``,
+    (2) it has repeats, points within half a channel, of which less than half (by weight) agree with it, and (3) one
+    of those fits the smooth spectrum. So a line that only one channel sees, or a source that varies, loses nothing.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    rejected = np.zeros(len(samples), dtype=bool)
+    if sigma <= 0:
+        return rejected
+    deviant = np.abs(smooth.deviation) > sigma
+    for one in np.flatnonzero(deviant):
+        first, last = np.searchsorted(samples.x, samples.x[one] + np.array([-_REPEAT_CHANNELS, _REPEAT_CHANNELS]))
+        repeats = np.arange(first, last)
+        repeats = repeats[repeats != one]
+        if not repeats.size or deviant[repeats].all():
+            continue
+        slope = np.nan_to_num(smooth.slope[repeats])
+        difference = samples.flux[one] - samples.flux[repeats] - slope * (samples.x[one] - samples.x[repeats])
+        noise = smooth.scale * np.hypot(samples.error[one], samples.error[repeats])
+        agrees = np.abs(difference) <= _AGREEMENT_SIGMA * noise
+        rejected[one] = np.average(agrees, weights=noise**-2) < 0.5
+    return rejected
+
+
+# --- channels ----------------------------------------------------------------------------------
+
+_FLUX_UCD = "phot.flux.density;em.IR"
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "wavelength_um", "float", "um", "em.wl.central;meta.main", "wavelength of the channel, where the flux holds"
+    ),
+    Column("flux_ujy", "float", "uJy", f"{_FLUX_UCD};meta.main", "combined flux density, signed"),
+    Column(
+        "flux_err_ujy",
+        "float",
+        "uJy",
+        f"stat.error;{_FLUX_UCD};meta.main",
+        "its uncertainty: the formal one, enlarged where the points scatter more",
+    ),
+    Column("bandwidth_um", "float", "um", "instr.bandwidth", "width of the channel's passband"),
+    Column("band", "text", "", "instr.bandpass", "detector name, D1 to D6"),
+    Column("channel", "int", "", "meta.id;spect.binSize", "channel number in the detector, 1 to 17"),
+    Column("wavelength_min_um", "float", "um", "em.wl;stat.min", "shortest wavelength of the channel's pixels"),
+    Column("wavelength_max_um", "float", "um", "em.wl;stat.max", "longest wavelength of the channel's pixels"),
+    Column("wavelength_eff_um", "float", "um", "em.wl.effective", "weighted mean wavelength of the points used"),
+    Column("flux_err_formal_ujy", "float", "uJy", f"stat.error;{_FLUX_UCD}", "uncertainty from the points' own errors"),
+    Column(
+        "flux_err_scatter_ujy",
+        "float",
+        "uJy",
+        f"stat.stdev;{_FLUX_UCD}",
+        "uncertainty from the scatter of the points used; none for one point",
+    ),
+    Column("chi2_dof", "float", "", "stat.fit.chi2", "reduced chi-square of the points used; none for one point"),
+    Column("n_used", "int", "", "meta.number", "exposures combined"),
+    Column("n_rejected", "int", "", "meta.number", "exposures rejected as outliers"),
+    Column(
+        "slope_ujy_um",
+        "float",
+        "uJy/um",
+        "phot.flux.density;arith.ratio",
+        "local slope with which points were moved to the channel's wavelength; none: not moved",
+    ),
+    Column("mjd_first", "float", "d", "time.start", "first exposure used, MJD (UTC)"),
+    Column("mjd_last", "float", "d", "time.end", "last exposure used, MJD (UTC)"),
+    Column("mjd_mean", "float", "d", "time.epoch", "weighted mean time of the exposures used, MJD (UTC)"),
+    Column("survey_pass", "int", "", "meta.id;obs", "survey pass by time, from 1; 0: all together"),
+)
+
+
+def combine(records: Sequence[Mapping[str, Any]], settings: SpectrumSettings) -> list[dict[str, Any]]:
+    """The spectrum of all exposures: one row for each of the 102 channels, also for empty ones.
+
+    See :data:`COLUMNS` for the keys. Method, for each channel: outliers go (:func:`outliers`), the others are moved
+    to the channel's wavelength along the local line and averaged with weights that do not depend on their own noise
+    (:func:`spxflow.smooth.smooth_variance`). The formal error is that of this mean; it is enlarged by the root of the
+    reduced chi-square, where that is above 1. With a few points a channel that number says little, so the detector's
+    is taken with the weight of ten degrees of freedom (shrinkage), and the channel's own with those it has.
+    """
+    return _combine(samples_by_band(records, settings.statuses), settings, survey_pass=0)
+
+
+def combine_passes(records: Sequence[Mapping[str, Any]], settings: SpectrumSettings) -> list[dict[str, Any]]:
+    """The spectra of the survey passes, 102 rows each, one after the other."""
+    bands = samples_by_band(records, settings.statuses)
+    starts = pass_starts(
+        np.concatenate([band.mjd for band in bands]) if bands else np.array([]), settings.pass_gap_days
+    )
+    rows = []
+    for number in range(1, len(starts) + 1):
+        own = [band.chosen(np.searchsorted(starts, band.mjd, side="right") == number) for band in bands]
+        rows += _combine([band for band in own if len(band)], settings, number)
+    return rows
+
+
+def pass_starts(mjd: np.ndarray, gap_days: float) -> np.ndarray:
+    """First times of the survey passes, split where nothing happened for longer than ``gap_days``."""
+    times = np.sort(mjd)
+    return times[np.diff(times, prepend=-np.inf) > gap_days]
+
+
+def _combine(bands: Sequence[Samples], settings: SpectrumSettings, survey_pass: int) -> list[dict[str, Any]]:
+    rows = {channel: _empty_row(channel, survey_pass) for channel in channels()}
+    for samples in bands:
+        rejected = outliers(samples, smooth_samples(samples, settings), settings.outlier_sigma)
+        _combine_band(samples, rejected, settings, rows)
+    return list(rows.values())
+
+
+def _combine_band(
+    samples: Samples, rejected: np.ndarray, settings: SpectrumSettings, rows: dict[Channel, dict[str, Any]]
+) -> None:
+    low, high = band_limits_um(samples.band)
+    inside = (samples.wavelength_um >= low) & (samples.wavelength_um <= high)
+    number = np.clip(np.rint(samples.x), 1, len(band_channels(samples.band))).astype(int)
+    kept = samples.chosen(~rejected)
+    weight = 1.0 / smooth_variance(kept.x, kept.error) if len(kept) else np.array([])
+    means = {}
+    for channel in band_channels(samples.band):
+        own = inside & (number == channel.channel)
+        rows[channel]["n_rejected"] = int((own & rejected).sum())
+        used = own[~rejected]
+        if used.any():
+            slope = slope_at(channel.channel, kept.x, kept.flux, kept.error, weight, settings.smoothing_channels)
+            means[channel] = _ChannelMean.of(kept.chosen(used), weight[used], channel, slope)
+    dof = sum(mean.dof for mean in means.values())
+    band_chi2_dof = sum(mean.chi2 for mean in means.values()) / dof if dof else 1.0
+    for channel, mean in means.items():
+        rows[channel].update(mean.as_row(channel, band_chi2_dof))
+
+
+@dataclass(frozen=True)
+class _ChannelMean:
+    """Weighted mean of the points of a channel; fluxes in µJy, slope in µJy per channel."""
+
+    flux: float
+    formal_error: float
+    chi2: float
+    dof: int
+    slope: float | None
+    wavelength_um: float
+    mjd: tuple[float, float, float]
+
+    @classmethod
+    def of(
+        cls, samples: Samples, weight: np.ndarray, channel: Channel, slope: tuple[float, float] | None
+    ) -> _ChannelMean:
+        share = weight / weight.sum()
+        offset = samples.x - channel.channel
+        gradient, gradient_variance = slope or (0.0, 0.0)
+        moved = samples.flux - gradient * offset
+        flux = float(share @ moved)
+        variance = float(share**2 @ samples.error**2 + (share @ offset) ** 2 * gradient_variance)
+        return cls(
+            flux=flux,
+            formal_error=variance**0.5,
+            chi2=float((((moved - flux) / samples.error) ** 2).sum()),
+            dof=len(samples) - 1,
+            slope=gradient if slope else None,
+            wavelength_um=float(share @ samples.wavelength_um),
+            mjd=(float(samples.mjd.min()), float(samples.mjd.max()), float(share @ samples.mjd)),
+        )
+
+    def as_row(self, channel: Channel, band_chi2_dof: float) -> dict[str, Any]:
+        own = self.chi2 / self.dof if self.dof else None
+        pooled = (_PRIOR_DOF * band_chi2_dof + self.chi2) / (_PRIOR_DOF + self.dof)
+        return {
+            "flux_ujy": self.flux,
+            "flux_err_ujy": self.formal_error * max(1.0, pooled) ** 0.5,
+            "flux_err_formal_ujy": self.formal_error,
+            "flux_err_scatter_ujy": None if own is None else self.formal_error * own**0.5,
+            "chi2_dof": own,
+            "n_used": self.dof + 1,
+            "slope_ujy_um": None if self.slope is None else self.slope / _channel_spacing_um(channel),
+            "wavelength_eff_um": self.wavelength_um,
+            "mjd_first": self.mjd[0],
+            "mjd_last": self.mjd[1],
+            "mjd_mean": self.mjd[2],
+        }
+
+
+def _channel_spacing_um(channel: Channel) -> float:
+    """Wavelength from the channel before to the one after, for one channel, µm."""
+    own = band_channels(channel.band)
+    before, after = max(channel.channel - 1, 1), min(channel.channel + 1, len(own))
+    return (own[after - 1].wavelength_um - own[before - 1].wavelength_um) / (after - before)
+
+
+def _empty_row(channel: Channel, survey_pass: int) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS)
+    for name in ("wavelength_um", "bandwidth_um", "band", "channel", "wavelength_min_um", "wavelength_max_um"):
+        row[name] = getattr(channel, name)
+    return {**row, "n_used": 0, "n_rejected": 0, "survey_pass": survey_pass}
+
+
+def write_spectrum(rows: Sequence[Mapping[str, Any]], path: Path | str, source: Mapping[str, Any]) -> None:
+    """Write a spectrum in the format that the suffix names (:func:`spxflow.tables.write_table`).
+
+    The first columns are spectral axis, flux and uncertainty, as specutils looks for them.
+    """
+    metadata = {"title": "SPHEREx spectrum", **source_metadata(source), "software": f"spxflow {__version__}"}
+    write_table(rows, path, COLUMNS, metadata)

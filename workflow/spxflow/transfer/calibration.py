@@ -1,0 +1,238 @@
+"""Calibration files, fetched once for all sources and runs, and checked against the exposures they stand in for."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spxflow.archive.calibration import LARGEST_LISTING, CalibrationFile, latest_file
+from spxflow.archive.errors import ArchiveError
+from spxflow.files import partial_path, read_json, write_json
+from spxflow.mef.blocks import InvalidFile
+from spxflow.observations import Observation
+from spxflow.transfer.client import Body, HttpClient, http_client
+from spxflow.transfer.faults import INVALID_FILE, TransferFault
+from spxflow.transfer.settings import CalibrationSettings, TransferSettings
+
+if TYPE_CHECKING:
+    from spxflow.mef import Calibration
+
+LATEST_RELEASE = "QR3"
+
+_PSF = {"QR2": "average_psf", "QR3": "epsf"}
+_WAVELENGTH = "spectral_wcs"
+_SOLID_ANGLE = "solid_angle_pixel_map"
+_SOLID_ANGLE_RELEASE = "QR2"  # one map, of the pixels of the detector, for all releases
+_GAIN = "l3_flux_corrections"
+_DAY_S = 86400.0
+_RELEASE = re.compile(r"/spherex/(?P<release>qr\d+)/")
+
+
+class CalibrationUnavailableError(RuntimeError):
+    """A calibration file that cannot be had; the text says which and why."""
+
+
+def release_of(observation: Observation) -> str:
+    """Release of an exposure, ``QR2`` or ``QR3``, by its address or collection."""
+    match = _RELEASE.search(observation.url)
+    return match["release"].upper() if match else observation.collection.split("_")[1].upper()
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """A calibration file on disk."""
+
+    file: CalibrationFile
+    path: Path
+    sha256: str
+
+
+class CalibrationCache:
+    """Calibration files of the latest version, in a directory shared by sources, runs, threads and processes.
+
+    Each product and detector has a directory with its files and ``latest.json``, which says which of them is used, its
+    digest, and when the archive was last asked for newer ones.
+
+    Parameters
+    ----------
+    settings
+        Directory, and which products are used.
+    archive_url
+        Archive host.
+    client
+        HTTP client.
+    """
+
+    def __init__(self, settings: CalibrationSettings, archive_url: str, client: HttpClient) -> None:
+        self._settings = settings
+        self._archive_url = archive_url
+        self._client = client
+        self._loaded: dict[tuple[str, int, bool], Calibration] = {}
+        self._kept: dict[tuple[str, str, int], KeptFile] = {}
+        self._lock = threading.Lock()
+
+    def load(self, release: str, detector: int, slim: bool = False) -> Calibration:
+        """Calibration of exposures of a release and detector, as configured.
+
+        Parameters
+        ----------
+        release
+            ``QR2`` or ``QR3``.
+        detector
+            1 to 6.
+        slim
+            Whether it has to stand in for the PSF and the wavelength table of the file.
+
+        Raises
+        ------
+        CalibrationUnavailableError
+            When a file cannot be had.
+        """
+        key = (release, detector, slim)
+        if key not in self._loaded:
+            self._loaded[key] = self._load(release, detector, slim)
+        return self._loaded[key]
+
+    def psf_file(self, release: str, detector: int) -> Path:
+        """The file with the PSF of a release and detector."""
+        return self.kept_file(_PSF[release], release, detector).path
+
+    def kept_file(self, family: str, release: str, detector: int) -> KeptFile:
+        """A product of the latest version, fetched when it is not there.
+
+        Raises
+        ------
+        CalibrationUnavailableError
+            When it cannot be had.
+        """
+        key = (family, release, detector)
+        with self._lock:
+            kept = self._kept.get(key)
+        if kept is None:
+            kept = self._find(family, release, detector)
+            with self._lock:
+                self._kept[key] = kept
+        return kept
+
+    def _load(self, release: str, detector: int, slim: bool) -> Calibration:
+        from spxflow import mef
+
+        settings = self._settings
+        harmonise = settings.harmonise and release != LATEST_RELEASE
+        parts: dict[str, Any] = {}
+        provenance: dict[str, str] = {}
+
+        def add(part: str, family: str, of_release: str, read: Any) -> None:
+            kept = self.kept_file(family, of_release, detector)
+            try:
+                parts[part] = read(kept.path)
+            except (InvalidFile, OSError) as error:
+                raise CalibrationUnavailableError(f"{kept.path}: {error}") from error
+            provenance[part] = kept.file.name
+
+        if slim:
+            add("psf", _PSF[release], release, mef.read_psf)
+        if slim or harmonise or settings.wavelength == "map":
+            read = mef.read_wave_map if settings.wavelength == "map" else mef.read_wave_table
+            add("wavelength", _WAVELENGTH, LATEST_RELEASE if harmonise else release, read)
+        if settings.solid_angle == "map":
+            add("solid_angle", _SOLID_ANGLE, _SOLID_ANGLE_RELEASE, mef.read_solid_angle)
+        if harmonise:
+            add("gain", _GAIN, LATEST_RELEASE, mef.read_gain)
+        return mef.Calibration(detector=detector, provenance=provenance, **parts)
+
+    def _find(self, family: str, release: str, detector: int) -> KeptFile:
+        directory = Path(self._settings.directory) / release.lower() / family / f"D{detector}"
+        with _locked(directory):
+            kept, checked = _recorded(directory)
+            if kept is not None and time.time() - checked < self._settings.check_days * _DAY_S:
+                return kept
+            try:
+                file = latest_file(self._listing, self._archive_url, release, family, detector)
+                if kept is None or kept.file.token != file.token:
+                    kept = self._fetched(file, directory)
+            except (TransferFault, ArchiveError, OSError) as error:
+                if kept is None:
+                    raise CalibrationUnavailableError(
+                        f"calibration {family} of {release} D{detector} cannot be had: {error}"
+                    ) from error
+                return kept
+            content = {**asdict(kept.file), "sha256": kept.sha256, "size": kept.path.stat().st_size}
+            write_json(directory / "latest.json", {**content, "checked": time.time()}, indent=1)
+            return kept
+
+    def _listing(self, url: str) -> bytes:
+        return self._client.read(url, LARGEST_LISTING)
+
+    def _fetched(self, file: CalibrationFile, directory: Path) -> KeptFile:
+        path = directory / file.name
+
+        def keep(body: Body) -> str:
+            with partial_path(path) as partial:
+                digest = _written(body, partial)
+                _check_fits(partial, digest)
+            return digest
+
+        return KeptFile(file, path, self._client.get(file.url, keep))
+
+
+_CACHES: dict[tuple[int, CalibrationSettings, TransferSettings], CalibrationCache] = {}
+_CACHES_LOCK = threading.Lock()
+
+
+def calibration_cache(settings: CalibrationSettings, transfer: TransferSettings) -> CalibrationCache:
+    """The cache of this process for these settings, which shares the client of its transfers."""
+    key = (os.getpid(), settings, transfer)
+    with _CACHES_LOCK:
+        if key not in _CACHES:
+            _CACHES[key] = CalibrationCache(settings, transfer.archive_url, http_client(transfer))
+        return _CACHES[key]
+
+
+def _written(body: Body, path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "wb") as stream:
+        while piece := body.read():
+            stream.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _check_fits(path: Path, digest: str) -> None:
+    from spxflow.mef.layout import open_layout
+
+    try:
+        open_layout(path)
+    except InvalidFile as error:
+        raise TransferFault(error.reason, INVALID_FILE, fingerprint=digest) from error
+
+
+def _recorded(directory: Path) -> tuple[KeptFile | None, float]:
+    """The file in use and when newer ones were looked for; None when it is not there as it was written."""
+    try:
+        content = read_json(directory / "latest.json")
+        file = CalibrationFile(**{name: content[name] for name in CalibrationFile.__dataclass_fields__})
+        path = directory / file.name
+        if path.parent != directory or path.stat().st_size != content["size"]:
+            return None, 0.0
+        return KeptFile(file, path, str(content["sha256"])), float(content["checked"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, 0.0
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Only one thread or process at a time in a directory; the lock goes with its holder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,367 @@
+"""Light curves at matched wavelength, and whether the source varies.
+
+Every exposure sees another wavelength. Exposures of one detector whose wavelengths agree within a fraction of a
+spectral channel are *repeats* of each other; what is left of the wavelength difference is taken out with the source's
+own smooth spectrum. All statistics compare repeats only, so that neither the shape of the spectrum nor the flux scale
+of a detector enters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spxflow import __version__
+from spxflow.spectrum import Samples, SpectrumSettings, pass_starts, samples_by_band, smooth_samples
+from spxflow.tables import Column, source_metadata, write_table
+
+_MIN_GROUP_SNR = 3.0  # relative fluxes need a flux to be relative to
+
+
+@dataclass(frozen=True)
+class VariabilitySettings:
+    """Section ``variability`` of the configuration.
+
+    ``match_channels`` is the largest difference in wavelength between repeats, in spectral channels;
+    ``systematic_error`` a relative error added to each flux in quadrature.
+    """
+
+    match_channels: float = 0.3
+    systematic_error: float = 0.0
+
+    @classmethod
+    def from_config(cls, options: Mapping[str, Any]) -> VariabilitySettings:
+        return cls(**options)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Exposures that have repeats, by group and then time; arrays of shape (n,).
+
+    ``row`` is the position in the list of records, ``group`` the number of the group from 0. ``smooth`` is the
+    source's smooth spectrum at the point, ``residual`` flux minus ``smooth``, ``departure`` residual minus the
+    group's weighted mean residual, all µJy. ``sigma`` is the departure over its standard error: standard normal for a
+    constant source. ``error`` includes the systematic part and that of moving the point to the group's wavelength.
+    ``reference`` is the group's mean of ``smooth``.
+    """
+
+    row: np.ndarray
+    group: np.ndarray
+    mjd: np.ndarray
+    flux: np.ndarray
+    error: np.ndarray
+    smooth: np.ndarray
+    residual: np.ndarray
+    departure: np.ndarray
+    sigma: np.ndarray
+    reference: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def chosen(self, which: np.ndarray) -> Repeats:
+        """The repeats of a mask; keep groups whole."""
+        return Repeats(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of exposures in each group that is present."""
+        return np.unique(self.group, return_counts=True)[1]
+
+    @property
+    def chi2(self) -> float:
+        return float(((self.departure / self.error) ** 2).sum())
+
+    @property
+    def dof(self) -> int:
+        return len(self) - len(self.sizes)
+
+
+def find_repeats(
+    records: Sequence[Mapping[str, Any]], settings: VariabilitySettings, spectrum: SpectrumSettings
+) -> Repeats:
+    """Exposures with a repeat, and their departures from the mean of their group."""
+    parts: list[Repeats] = []
+    first_group = 0
+    for samples in samples_by_band(records, spectrum.statuses):
+        part = _band_repeats(samples, settings, spectrum, first_group)
+        first_group += len(part.sizes)
+        parts.append(part)
+    names = Repeats.__dataclass_fields__
+    if not parts:
+        return Repeats(*(np.array([], dtype=int if name in ("row", "group") else float) for name in names))
+    return Repeats(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def matched_groups(x: np.ndarray, width: float) -> np.ndarray:
+    """Group numbers of sorted channel coordinates: no group is wider than ``width``; -1 for a point alone."""
+    group = np.full(len(x), -1)
+    start, number = 0, 0
+    while start < len(x):
+        end = int(np.searchsorted(x, x[start] + width, side="right"))
+        if end - start >= 2:
+            group[start:end] = number
+            number += 1
+        start = end
+    return group
+
+
+def _band_repeats(
+    samples: Samples, settings: VariabilitySettings, spectrum: SpectrumSettings, first_group: int
+) -> Repeats:
+    fit = smooth_samples(samples, spectrum)
+    group = matched_groups(samples.x, settings.match_channels)
+    order = np.lexsort((samples.mjd, group))
+    order = order[group[order] >= 0]
+    group, kept = group[order], samples.chosen(order)
+    smooth, slope_variance = np.nan_to_num(fit.value[order]), np.nan_to_num(fit.slope_variance[order])
+    moved = kept.x - _summed(kept.x, group) / _summed(np.ones(len(kept)), group)
+    error = np.sqrt(kept.error**2 + (settings.systematic_error * smooth) ** 2 + moved**2 * slope_variance)
+    residual, weight = kept.flux - smooth, error**-2
+    share = weight / _summed(weight, group)
+    departure = residual - _summed(share * residual, group)
+    return Repeats(
+        row=kept.row,
+        group=group + first_group,
+        mjd=kept.mjd,
+        flux=kept.flux,
+        error=error,
+        smooth=smooth,
+        residual=residual,
+        departure=departure,
+        sigma=departure / (error * np.sqrt(1.0 - share)),
+        reference=_summed(share * smooth, group),
+    )
+
+
+def _summed(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The sum of each point's group, at each point."""
+    return np.bincount(group, weights=values)[group] if len(group) else values
+
+
+# --- statistics --------------------------------------------------------------------------------
+
+
+def variability(
+    records: Sequence[Mapping[str, Any]], settings: VariabilitySettings, spectrum: SpectrumSettings
+) -> dict[str, Any]:
+    """The content of ``variability.json``.
+
+    Keys
+    ----
+    chi2, dof, p_value
+        Departures of repeats from their means, against constancy; ``p_value`` is the chance of a larger chi-square
+        from a constant source. ``p_value_without_largest``: the same without the exposure that departs most.
+    excess_variance, excess_variance_err
+        Relative variance beyond the errors, moment estimate ``(chi2 - dof) / C`` with C from the relative weights
+        (DerSimonian & Laird 1986), negative when there is less scatter than the errors say; ``rms_fraction`` is its
+        root.
+    von_neumann
+        Mean square of successive differences of the departures in time order over their variance (von Neumann
+        1941), its expectation, and the chance of a smaller one: small values mean that neighbours in time go
+        together.
+    largest_deviation
+        The exposure that departs most, in standard errors, and the chance that any of ``trials`` does (Šidák).
+    passes
+        Flux of each survey pass relative to their mean, at matched wavelength.
+    bands, groups
+        The same for each detector, and chi-square for each group of repeats.
+    """
+    repeats = find_repeats(records, settings, spectrum)
+    bands = [records[row]["band"] for row in repeats.row]
+    return {
+        "settings": {**asdict(settings), "statuses": list(spectrum.statuses)},
+        "n_exposures": len(records),
+        "n_repeats": len(repeats),
+        "n_groups": len(repeats.sizes),
+        **_constancy(repeats),
+        "p_value_without_largest": _p_value_without_largest(repeats),
+        **_von_neumann(repeats),
+        "largest_deviation": _largest_deviation(repeats, records),
+        "passes": _passes(repeats, spectrum.pass_gap_days),
+        "bands": {
+            band: _constancy(repeats.chosen(np.array([own == band for own in bands]))) for band in sorted(set(bands))
+        },
+        "groups": [_group(repeats.chosen(repeats.group == group), records) for group in np.unique(repeats.group)],
+    }
+
+
+def _constancy(repeats: Repeats) -> dict[str, Any]:
+    chi2, dof = repeats.chi2, repeats.dof
+    return {"chi2": chi2, "dof": dof, "p_value": _chi2_p_value(chi2, dof), **_excess_variance(repeats)}
+
+
+def _chi2_p_value(chi2: float, dof: int) -> float | None:
+    from scipy.special import gammaincc
+
+    return float(gammaincc(0.5 * dof, 0.5 * chi2)) if dof > 0 else None
+
+
+def _excess_variance(repeats: Repeats) -> dict[str, Any]:
+    bright = repeats.chosen(repeats.reference > _MIN_GROUP_SNR * _group_medians(repeats.error, repeats.group))
+    absent = {"excess_variance": None, "excess_variance_err": None, "rms_fraction": None}
+    if bright.dof < 1:
+        return absent
+    weight = (bright.reference / bright.error) ** 2
+    dense = np.unique(bright.group, return_inverse=True)[1]
+    norm = float((weight * (1.0 - weight / _summed(weight, dense))).sum())
+    excess = (bright.chi2 - bright.dof) / norm
+    error = float(np.sqrt(2.0 * bright.dof + 4.0 * norm * max(excess, 0.0)) / norm)
+    return {
+        "excess_variance": excess,
+        "excess_variance_err": error,
+        "rms_fraction": excess**0.5 if excess > 0 else 0.0,
+    }
+
+
+def _group_medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    medians = {number: np.median(values[group == number]) for number in np.unique(group)}
+    return np.array([medians[number] for number in group])
+
+
+def _p_value_without_largest(repeats: Repeats) -> float | None:
+    """The chi-square's p-value with the largest departure, and the degree of freedom it had, left out."""
+    if repeats.dof < 2:
+        return None
+    largest = float(np.max(repeats.sigma**2))
+    return _chi2_p_value(max(repeats.chi2 - largest, 0.0), repeats.dof - 1)
+
+
+def _von_neumann(repeats: Repeats) -> dict[str, Any]:
+    from scipy.special import ndtr
+
+    n = len(repeats)
+    if n < 4:
+        return {"von_neumann": None, "von_neumann_expected": None, "von_neumann_p_value": None}
+    z = repeats.sigma[np.lexsort((repeats.group, repeats.mjd))]
+    ratio = float((np.diff(z) ** 2).mean() / z.var())
+    expected = 2.0 * n / (n - 1.0)
+    variance = 4.0 * n**2 * (n - 2.0) / ((n + 1.0) * (n - 1.0) ** 3)
+    # Departures of a group add up to nothing, which leaves `dof` of the n independent.
+    deviation = (ratio - expected) / np.sqrt(variance * n / repeats.dof)
+    return {"von_neumann": ratio, "von_neumann_expected": expected, "von_neumann_p_value": float(ndtr(deviation))}
+
+
+def _largest_deviation(repeats: Repeats, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    from scipy.special import erfc
+
+    if not len(repeats):
+        return None
+    one = int(np.argmax(np.abs(repeats.sigma)))
+    sigma = float(repeats.sigma[one])
+    trials = int(np.where(repeats.sizes == 2, 1, repeats.sizes).sum())  # the two of a pair depart alike
+    chance = -np.expm1(trials * np.log1p(-erfc(abs(sigma) / 2**0.5))) if sigma else 1.0
+    record = records[repeats.row[one]]
+    return {
+        **{name: record[name] for name in ("obs_id", "band", "mjd", "wavelength_um")},
+        "sigma": sigma,
+        "departure_ujy": float(repeats.departure[one]),
+        "trials": trials,
+        "p_value": float(chance),
+    }
+
+
+def _passes(repeats: Repeats, gap_days: float) -> list[dict[str, Any]]:
+    """Relative flux of each survey pass: least squares with a free level for each group of repeats."""
+    repeats = repeats.chosen(repeats.reference > _MIN_GROUP_SNR * _group_medians(repeats.error, repeats.group))
+    starts = pass_starts(repeats.mjd, gap_days)
+    if len(starts) < 2:
+        return []
+    dense = np.unique(repeats.group, return_inverse=True)[1]
+    number = np.searchsorted(starts, repeats.mjd, side="right") - 1
+    member = (number[:, None] == np.arange(len(starts))[None, :]).astype(float)
+    weight = (repeats.reference / repeats.error) ** 2
+    share = weight / _summed(weight, dense)
+    centred = member - np.stack([_summed(share * column, dense) for column in member.T], axis=1)
+    information = centred.T @ (weight[:, None] * centred)
+    covariance = np.linalg.pinv(information, rcond=1e-9, hermitian=True)
+    level = covariance @ (centred.T @ (weight * repeats.departure / repeats.reference))
+    return [
+        {
+            "survey_pass": index + 1,
+            "mjd_first": float(repeats.mjd[number == index].min()),
+            "mjd_last": float(repeats.mjd[number == index].max()),
+            "n_repeats": int((number == index).sum()),
+            "relative_flux": 1.0 + float(level[index]),
+            "relative_flux_err": float(covariance[index, index] ** 0.5),
+        }
+        for index in range(len(starts))
+    ]
+
+
+def _group(repeats: Repeats, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    weight = repeats.error**-2
+    wavelengths = [records[row]["wavelength_um"] for row in repeats.row]
+    return {
+        "group": int(repeats.group[0]),
+        "band": records[repeats.row[0]]["band"],
+        "wavelength_um": float(np.mean(wavelengths)),
+        "n": len(repeats),
+        "flux_ujy": float((weight * (repeats.reference + repeats.residual)).sum() / weight.sum()),
+        "flux_err_ujy": float(weight.sum() ** -0.5),
+        "chi2": repeats.chi2,
+        "dof": repeats.dof,
+        "p_value": _chi2_p_value(repeats.chi2, repeats.dof),
+        "mjd_first": float(repeats.mjd.min()),
+        "mjd_last": float(repeats.mjd.max()),
+    }
+
+
+# --- light curves ------------------------------------------------------------------------------
+
+_FLUX_UCD = "phot.flux.density;em.IR"
+
+COLUMNS: tuple[Column, ...] = (
+    Column("group", "int", "", "meta.id", "group of repeats, from 0"),
+    Column("band", "text", "", "instr.bandpass", "detector name, D1 to D6"),
+    Column("group_wavelength_um", "float", "um", "em.wl.central", "mean wavelength of the group"),
+    Column("mjd", "float", "d", "time.epoch;meta.main", "middle of the exposure, MJD (UTC)"),
+    Column("wavelength_um", "float", "um", "em.wl", "wavelength of the exposure"),
+    Column("matched_flux_ujy", "float", "uJy", f"{_FLUX_UCD};meta.main", "flux moved to the group's mean wavelength"),
+    Column(
+        "matched_flux_err_ujy", "float", "uJy", f"stat.error;{_FLUX_UCD}", "its uncertainty, that of moving included"
+    ),
+    Column("flux_ujy", "float", "uJy", _FLUX_UCD, "flux as measured"),
+    Column(
+        "smooth_flux_ujy", "float", "uJy", f"{_FLUX_UCD};stat.fit", "the source's smooth spectrum at the wavelength"
+    ),
+    Column("departure_ujy", "float", "uJy", f"stat.fit.residual;{_FLUX_UCD}", "matched flux minus the group's mean"),
+    Column("departure_sigma", "float", "", "stat.fit.residual", "departure over its standard error"),
+    Column("obs_id", "text", "", "meta.id;obs", "observation id of the archive"),
+)
+
+
+def matched_lightcurve(
+    records: Sequence[Mapping[str, Any]], settings: VariabilitySettings, spectrum: SpectrumSettings
+) -> list[dict[str, Any]]:
+    """The repeats as rows of :data:`COLUMNS`, by group and time."""
+    repeats = find_repeats(records, settings, spectrum)
+    wavelength = np.array([records[row]["wavelength_um"] for row in repeats.row])
+    mean = _summed(wavelength, repeats.group) / np.maximum(_summed(np.ones(len(repeats)), repeats.group), 1)
+    columns = {
+        "group": repeats.group,
+        "group_wavelength_um": mean,
+        "mjd": repeats.mjd,
+        "wavelength_um": wavelength,
+        "matched_flux_ujy": repeats.reference + repeats.residual,
+        "matched_flux_err_ujy": repeats.error,
+        "flux_ujy": repeats.flux,
+        "smooth_flux_ujy": repeats.smooth,
+        "departure_ujy": repeats.departure,
+        "departure_sigma": repeats.sigma,
+    }
+    named = [{name: records[row][name] for name in ("band", "obs_id")} for row in repeats.row]
+    return [
+        {**names, **{name: values[index].item() for name, values in columns.items()}}
+        for index, names in enumerate(named)
+    ]
+
+
+def write_matched_lightcurve(rows: Sequence[Mapping[str, Any]], path: Path | str, source: Mapping[str, Any]) -> None:
+    """Write :func:`matched_lightcurve` in the format that the suffix names (:func:`spxflow.tables.write_table`)."""
+    metadata = {"title": "SPHEREx light curves at matched wavelength", **source_metadata(source)}
+    write_table(rows, path, COLUMNS, {**metadata, "software": f"spxflow {__version__}"})
