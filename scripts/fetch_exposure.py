@@ -6,9 +6,10 @@ from pathlib import Path
 from spxflow import files, transfer
 from spxflow.archive.urls import relocated_url
 from spxflow.sources import Source
+from spxflow.transfer.calibration import calibration_cache
 
 
-def main(observation, config, record, log, image, source, failed_runs, **_):
+def main(observation, config, record, log, image, source, failed_runs):
     """Fetch one file.
 
     Parameters
@@ -25,8 +26,13 @@ def main(observation, config, record, log, image, source, failed_runs, **_):
         Earlier invocations in which this file could not be had.
     """
     settings = transfer.TransferSettings.from_config(config)
+    calibration = None
+    if settings.mode == "slim":
+        calibration = calibration_cache(transfer.CalibrationSettings.from_config(config), settings)
     here = replace(observation, url=relocated_url(observation.url, settings.archive_url))
-    outcome = transfer.fetch(here, Source(**source), Path(image), settings, failed_runs=failed_runs)
+    outcome = transfer.fetch(
+        here, Source(**source), Path(image), settings, failed_runs=failed_runs, calibration=calibration
+    )
     if not outcome.is_ok:
         files.write_atomically(log, f"{observation.stem}: {outcome.status}: {outcome.reason}\n")
     transfer.write_record(record, outcome)

@@ -7,28 +7,57 @@ from spxflow.measure import measure_exposure, missing_record
 from spxflow.observations import Observation
 from spxflow.settings import PhotometrySettings
 from spxflow.sources import Source
+from spxflow.transfer.calibration import CalibrationUnavailableError
+
+from scripts.fetch_calibration import load
 
 
-def main(transfer, record, log, image, source, observation, method):
+def main(transfer, calibration, record, log, config, image, source, observation, neighbours, method):
     """Measure one exposure.
 
     Parameters
     ----------
     transfer : str
         Transfer record of the exposure (JSON): was its file had?
-    record, log, image : str
-        The photometry record (JSON) and log to write, and the image to read.
+    calibration : str
+        Names of the calibration files it needs besides (JSON); empty for none.
+    record, log : str
+        The photometry record (JSON) to write, and a line about what went wrong if anything did.
+    config : dict
+        The whole configuration, for where calibration is kept.
+    image : str
+        The file to measure.
     source, observation : dict
         Fields of `Source` and `Observation`.
+    neighbours : list of dict
+        Fields of the `Source` of each neighbour.
     method : dict
         The configuration sections that a measurement depends on.
     """
     fetched = files.read_json(transfer)
     exposure = Observation(**observation)
-    if fetched["status"] == "ok":
-        outcome = measure_exposure(Path(image), Source(**source), exposure, PhotometrySettings.from_config(method))
-    else:
+    manifest = files.read_json(calibration) if calibration else {"status": "ok", "files": {}}
+    if fetched["status"] != "ok":
         outcome = missing_record(exposure, fetched["status"], fetched["reason"])
+    elif manifest["status"] != "ok":
+        outcome = missing_record(exposure, manifest["status"], manifest["reason"])
+    else:
+        outcome = _measured(image, source, exposure, neighbours, method, config, manifest, fetched["mode"] == "slim")
     if outcome["status"] != "ok":
         files.write_atomically(log, f"{exposure.stem}: {outcome['status']}: {outcome['reason']}\n")
     files.write_json(record, outcome)
+
+
+def _measured(image, source, exposure, neighbours, method, config, manifest, slim):
+    try:
+        calibration = load(config, manifest["release"], exposure.detector, slim) if manifest["files"] else None
+    except CalibrationUnavailableError as error:
+        return missing_record(exposure, "no_calibration", str(error))
+    return measure_exposure(
+        Path(image),
+        Source(**source),
+        exposure,
+        PhotometrySettings.from_config(method),
+        [Source(**neighbour) for neighbour in neighbours],
+        calibration,
+    )

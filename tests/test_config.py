@@ -6,6 +6,7 @@ import pytest
 import yaml
 from spxflow import config
 from spxflow.errors import ConfigError
+from spxflow.mef.flags import KNOWN_FLAGS
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -19,7 +20,7 @@ REFUSED = [
     ({"bands": ["D1", "D1"]}, "each once"),
     ({"photometry": {"primary": "foo"}}, "photometry.primary: got 'foo', takes one of psf"),
     ({"photometry": {"primary": "aperture", "estimators": ["psf"]}}, "photometry.primary: got 'aperture'"),
-    ({"plot": {"dpi": "abc"}}, "plot.dpi: got 'abc', takes a whole number at least 10"),
+    ({"plot": {"dpi": "abc"}}, "plot.dpi: got 'abc', takes a number at least 10"),
     ({"plot": {"figsize": [1]}}, "plot.figsize: got [1], takes a list of 2 entries"),
     ({"cutout": {"size": "60 feet"}}, "in px, arcsec, arcmin or deg"),
     ({"download": {"connections": 0}}, "download.connections: got 0, takes a whole number at least 1 and at most"),
@@ -28,6 +29,9 @@ REFUSED = [
     ({"query": {"mjd_min": "nan"}}, "query.mjd_min: got nan, takes a number or null"),
     ({"query": {"mjd_min": 2, "mjd_max": 1}}, "query.mjd_min: got 2"),
     ({"pmra_masyr": "inf"}, "pmra_masyr: got inf, takes a number at least"),
+    ({"sources": "a.csv", "ra": 1, "dec": 1}, "sources: got a catalogue besides ra and dec"),
+    ({"photometry": {"bad_flags": ["TRANSENT"]}}, "did you mean TRANSIENT?"),
+    ({"photometry": {"background_flags": [40]}}, "photometry.background_flags: got 40, takes one of TRANSIENT, "),
     ({"name": "x" * 200}, "takes text of at most 100 characters or null"),
 ]
 
@@ -69,3 +73,9 @@ def test_config_yaml_is_the_schema_in_words():
 
 def test_every_option_has_a_description():
     assert all(entry["description"].strip() for _, entry in config.options())
+
+
+def test_flags_of_the_schema_are_those_of_the_files():
+    items = dict(config.options())["photometry.bad_flags"]["items"]["enum"]
+    assert [flag for flag in items if isinstance(flag, str)] == list(KNOWN_FLAGS)
+    assert [flag for flag in items if not isinstance(flag, str)] == list(range(32))

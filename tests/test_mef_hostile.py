@@ -136,6 +136,21 @@ def test_damaged_compressed_rows():
     assert 0 < sum(outcomes) < len(outcomes)
 
 
+@pytest.mark.parametrize("release", ["QR2", "QR3"])
+def test_rubbish_in_the_psf_planes(release):
+    content = small_file(release)
+    psf = next(extent for extent in scan(content)[0] if extent.name in ("PSF", "EPSF"))
+    for rubbish in (
+        np.random.default_rng(15).bytes(psf.data_bytes // 2),
+        b"\0" * (psf.data_bytes // 2),
+        b"\xff" * 9999,
+    ):
+        middle = psf.data_start + psf.data_bytes // 2 - len(rubbish) // 2
+        damaged = content[:middle] + rubbish + content[middle + len(rubbish) :]
+        with pytest.raises(InvalidFile, match=r"E?PSF"):
+            read_exposure(damaged)
+
+
 def test_random_bytes_and_blocks():
     rng = np.random.default_rng(14)
     for size in (1, 79, 80, 2880, 5760, 100_000):

@@ -103,3 +103,13 @@ def test_a_catalogue_that_cannot_be_used_is_refused_with_the_line(tmp_path, text
 def test_a_missing_catalogue_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="^sources: got .* takes a CSV catalogue that can be read"):
         sources.read_catalogue(tmp_path / "none.csv")
+
+
+def test_sources_within_a_radius():
+    def at(ra_deg, dec_deg):
+        return sources.Source("k", "k", ra_deg, dec_deg)
+
+    target = at(0.0001, 60.0)
+    near = [at(359.9999, 60.0), at(0.0001, 60.0004)]
+    assert sources.within(target, [*near, at(0.002, 60.0), at(180.0, -60.0)], 2.0) == near
+    assert sources.within(target, [], 2.0) == []

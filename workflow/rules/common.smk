@@ -19,28 +19,26 @@ os.environ.update(
 )
 
 from spxflow import config as configuration
-from spxflow import files, observations, sources, summary, transfer
+from spxflow import files, observations, summary, transfer
 from spxflow.errors import ConfigError
+from spxflow.transfer.calibration import release_of
+from scripts import fetch_calibration, find_exposures, read_sources
 
 
 def check_configuration():
-    """Complete the configuration in place and read the sources it names."""
+    """Complete the configuration in place; the sources it names, and the neighbours of a source by its key."""
     try:
         config.update(configuration.complete(config))
         validate(config, str(configuration.schema_path()))
-        if config["ra"] is None:
-            return {}
-        source = sources.source_from_config(config)
-        return {source.key: source}
+        transfer.TransferSettings.from_config(config)
+        sources = read_sources.main(config)
+        return sources, read_sources.neighbours_of(sources, config)
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
 
-SOURCES = check_configuration()
-LOCKS = []
+SOURCES, NEIGHBOURS = check_configuration()
 OUT = os.path.normpath(config["outdir"])
-# the configuration sections that a measurement depends on
-METHOD = {section: config[section] for section in ("photometry",)}
 STEM = r"level2_[0-9A-Z_]+D[1-6]_spx_l2b-v\d+-\d+-\d+"
 PRODUCTS = [
     "results/query_summary.yaml",
@@ -49,6 +47,28 @@ PRODUCTS = [
     "results/lightcurve.csv",
     "results/combined_plot.png",
 ]
+LOCKS = []
+
+# What a measurement depends on, and which calibration it needs besides the files themselves.
+CALIBRATION = {
+    "slim": config["download"]["mode"] == "slim",
+    **{
+        option: config["calibration"][option]
+        for option in ("wavelength", "solid_angle", "harmonise")
+    },
+}
+METHOD = {
+    "photometry": config["photometry"],
+    "errors": config["errors"],
+    "calibration": CALIBRATION,
+}
+NEEDS_CALIBRATION = CALIBRATION != {
+    "slim": False,
+    "wavelength": "table",
+    "solid_angle": "wcs",
+    "harmonise": False,
+}
+CALIBRATION_KIND = "-".join(str(value).lower() for value in CALIBRATION.values())
 
 if "downloads" not in workflow.global_resources:
     workflow.register_resource("downloads", config["download"]["connections"])
@@ -57,28 +77,8 @@ if "downloads" not in workflow.global_resources:
 wildcard_constraints:
     source=r"[A-Za-z0-9_][A-Za-z0-9._+-]*",
     stem=STEM,
-
-
-def of_all_sources(product):
-    """Input function: a product of every source."""
-
-    def paths(_):
-        if not SOURCES:
-            raise WorkflowError(
-                "no source: give a position, as in --config ra=213.942708 dec=11.495389"
-            )
-        return [f"{OUT}/{key}/{product}" for key in SOURCES]
-
-    return paths
-
-
-def products_of_all_sources(wildcards):
-    return [path for product in PRODUCTS for path in of_all_sources(product)(wildcards)]
-
-
-def source_facts(wildcards):
-    """The source as plain values: what a position-dependent job depends on."""
-    return asdict(SOURCES[wildcards.source])
+    release=r"QR\d+",
+    detector="[1-6]",
 
 
 def hold_source_locks():
@@ -96,6 +96,53 @@ def hold_source_locks():
             ) from None
 
 
+# --- sources and their exposures ---
+
+
+def of_all_sources(product):
+    """Input function: a product of every source."""
+
+    def paths(_):
+        if not SOURCES:
+            raise WorkflowError(
+                "no source: give a position, as in --config ra=213.942708 dec=11.495389, a name, or sources=catalogue.csv"
+            )
+        return [f"{OUT}/{key}/{product}" for key in SOURCES]
+
+    return paths
+
+
+def products_of_all_sources(wildcards):
+    """Input function: every product of every source."""
+    return [path for product in PRODUCTS for path in of_all_sources(product)(wildcards)]
+
+
+def source_facts(wildcards):
+    """The source as plain values: what a position-dependent job depends on."""
+    return asdict(SOURCES[wildcards.source])
+
+
+@functools.cache
+def _superseded_answer(found):
+    return find_exposures.superseded_answer(found, config["query"]["max_age_days"])
+
+
+def superseded_answer(wildcards):
+    """Time of the query whose answer is too old: a change makes the workflow ask again."""
+    return _superseded_answer(f"{OUT}/{wildcards.source}/records/query.json")
+
+
+QUESTIONS = find_exposures.Questions(
+    SOURCES,
+    {
+        key
+        for key in SOURCES
+        if not find_exposures.is_current(f"{OUT}/{key}/records/query.json", config)
+    },
+    config,
+)
+
+
 @functools.lru_cache(maxsize=64)
 def _observations_of(table, mtime_ns):
     return {
@@ -110,20 +157,19 @@ def exposures(wildcards):
     return _observations_of(str(table), os.stat(table).st_mtime_ns)
 
 
-def transfer_records(wildcards):
-    """Input function: the transfer record of every exposure of a source."""
-    return [
-        f"{OUT}/{wildcards.source}/records/transfer/{stem}.json"
-        for stem in exposures(wildcards)
-    ]
+# --- files of one exposure ---
 
 
-def photometry_records(wildcards):
-    """Input function: the photometry record of every exposure of a source."""
-    return [
-        f"{OUT}/{wildcards.source}/records/photometry/{stem}.json"
-        for stem in exposures(wildcards)
-    ]
+def record_paths(stage):
+    """Input function: the records of a stage for every exposure of a source."""
+
+    def paths(wildcards):
+        return [
+            f"{OUT}/{wildcards.source}/records/{stage}/{stem}.json"
+            for stem in exposures(wildcards)
+        ]
+
+    return paths
 
 
 def image_path(wildcards):
@@ -135,6 +181,16 @@ def image_path(wildcards):
 def observation_facts(wildcards):
     """One row of the observation table; not where it came from, which changes no measurement."""
     return asdict(replace(exposures(wildcards)[wildcards.stem], url=""))
+
+
+def neighbour_facts(wildcards):
+    """Known sources near a source, as plain values."""
+    return _neighbours(wildcards.source)
+
+
+@functools.cache
+def _neighbours(key):
+    return NEIGHBOURS(key)
 
 
 @functools.cache
@@ -149,6 +205,34 @@ def failed_runs(wildcards):
     """
     record = f"{OUT}/{wildcards.source}/records/transfer/{wildcards.stem}.json"
     return _failed_runs(record, image_path(wildcards))
+
+
+# --- calibration ---
+
+
+def calibration_manifest(release, detector):
+    """Names of the calibration files in use; one such file for each way to calibrate."""
+    return f"{config['calibration']['directory']}/in_use/{release}_D{detector}_{CALIBRATION_KIND}.json"
+
+
+def calibration_of_exposure(wildcards):
+    """Input function: the calibration that an exposure needs besides its own file."""
+    if not NEEDS_CALIBRATION:
+        return []
+    observation = exposures(wildcards)[wildcards.stem]
+    return calibration_manifest(release_of(observation), observation.detector)
+
+
+@functools.cache
+def _calibration_failures(manifest):
+    return fetch_calibration.failures(manifest)
+
+
+def calibration_failures(wildcards):
+    """How often this calibration could not be had: a change makes the next invocation try again."""
+    return _calibration_failures(
+        calibration_manifest(wildcards.release, wildcards.detector)
+    )
 
 
 def file_bytes_estimated():

@@ -25,13 +25,37 @@ rule fetch_exposure:
             config,
             output.record,
             str(log),
-            **dict(params.items()),
+            params.image,
+            params.source,
+            params.failed_runs,
+        )
+
+
+rule fetch_calibration:
+    output:
+        manifest=calibration_manifest("{release}", "{detector}"),
+    log:
+        f"{config['calibration']['directory']}/logs/{{release}}_D{{detector}}_{CALIBRATION_KIND}.log",
+    threads: 0
+    params:
+        calibration=CALIBRATION,
+        failed_runs=calibration_failures,
+    message:
+        "calibration of {wildcards.release} D{wildcards.detector}"
+    run:
+        fetch_calibration.main(
+            output.manifest,
+            str(log),
+            config,
+            wildcards.release,
+            wildcards.detector,
+            params.failed_runs,
         )
 
 
 rule summarise_downloads:
     input:
-        records=transfer_records,
+        records=record_paths("transfer"),
     output:
         downloads=f"{OUT}/{{source}}/results/downloads.json",
     log:

@@ -4,6 +4,7 @@
 rule measure_exposure:
     input:
         transfer=rules.fetch_exposure.output.record,
+        calibration=calibration_of_exposure,
     output:
         record=f"{OUT}/{{source}}/records/photometry/{{stem}}.json",
     log:
@@ -12,18 +13,26 @@ rule measure_exposure:
         image=image_path,
         source=source_facts,
         observation=observation_facts,
+        neighbours=neighbour_facts,
         method=METHOD,
     message:
         "{wildcards.source}: measuring {wildcards.stem}"
     run:
         from scripts.measure_exposure import main
 
-        main(input.transfer, output.record, str(log), **dict(params.items()))
+        main(
+            input.transfer,
+            input.calibration,
+            output.record,
+            str(log),
+            config,
+            **dict(params.items()),
+        )
 
 
 rule gather_records:
     input:
-        records=photometry_records,
+        records=record_paths("photometry"),
     output:
         exposures=f"{OUT}/{{source}}/records/exposures.json",
     log:

@@ -7,17 +7,23 @@ checkpoint find_exposures:
         found=f"{OUT}/{{source}}/records/query.json",
     log:
         f"{OUT}/{{source}}/logs/find_exposures.log",
-    conda:
-        "../../envs/spxflow.yaml"
+    threads: 0
     params:
         source=source_facts,
-        bands=config["bands"],
-        collections=config["archive"]["collections"],
-        query=config["query"],
+        search=find_exposures.search_of(config),
+        supersedes=superseded_answer,
     message:
         "{wildcards.source}: asking the archive for exposures"
-    script:
-        "../../scripts/find_exposures.py"
+    run:
+        find_exposures.main(
+            QUESTIONS,
+            wildcards.source,
+            config,
+            params.supersedes,
+            output.table,
+            output.found,
+            str(log),
+        )
 
 
 rule summarise_query:

@@ -12,11 +12,14 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from spxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 _PACKAGE = Path(__file__).resolve().parent
 _NULLS = frozenset({"", "null", "none", "~"})
@@ -105,7 +108,8 @@ def _read_text(value: Any, schema: Mapping[str, Any]) -> Any:
         return [_read_text(entry, schema.get("items", {})) for entry in value]
     if isinstance(value, str):
         return _read_scalar(value, types)
-    if "string" in types and "number" not in types and isinstance(value, (int, float)) and not isinstance(value, bool):
+    numeric = {"number", "integer"} & set(types)
+    if "string" in types and not numeric and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return value
 
@@ -141,11 +145,20 @@ def _refuse_invalid(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Non
 
     for error in Draft202012Validator(schema).iter_errors(config):
         names = [str(part) for part in error.absolute_path if not isinstance(part, int)]
-        raise ConfigError(f"{'.'.join(names)}: got {_shown(error.instance)}, takes {accepted(error.schema)}")
+        raise ConfigError(
+            f"{'.'.join(names)}: got {_shown(error.instance)}, takes {accepted(error.schema)}{_near(error)}"
+        )
     for option, entry in options():
         value = functools.reduce(lambda section, key: section[key], option.split("."), config)
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{option}: got {value}, takes {accepted(entry)}")
+
+
+def _near(error: ValidationError) -> str:
+    choices = [str(choice) for choice in error.schema.get("enum", [])]
+    near = [choice for choice in choices if choice.lower() == str(error.instance).lower()]
+    near = near or difflib.get_close_matches(str(error.instance), choices, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _shown(value: Any) -> str:
@@ -158,12 +171,19 @@ def accepted(entry: Mapping[str, Any]) -> str:
     kinds = entry.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if "enum" in entry:
-        words = ["one of " + ", ".join(str(choice) for choice in entry["enum"])]
+        words = [_choices_in_words(entry["enum"])]
     elif "patternHint" in entry:
         words = [entry["patternHint"]]
     else:
         words = [_kind_in_words(kind, entry) for kind in kinds if kind != "null"]
     return " or ".join(words + ["null"] * ("null" in kinds))
+
+
+def _choices_in_words(choices: list[Any]) -> str:
+    names = [choice for choice in choices if isinstance(choice, str)]
+    numbers = [choice for choice in choices if not isinstance(choice, str)]
+    text = "one of " + ", ".join(names)
+    return f"{text}, or a number from {numbers[0]} to {numbers[-1]}" if numbers else text
 
 
 def _kind_in_words(kind: str, entry: Mapping[str, Any]) -> str:
@@ -194,6 +214,8 @@ def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
     if (config["ra"] is None) != (config["dec"] is None):
         absent = "ra" if config["ra"] is None else "dec"
         raise ConfigError(f"{absent}: got nothing, takes a position since the other coordinate is given")
+    if config["sources"] is not None and config["ra"] is not None:
+        raise ConfigError("sources: got a catalogue besides ra and dec, takes one or the other")
     query = config["query"]
     if query["mjd_min"] is not None and query["mjd_max"] is not None and query["mjd_min"] > query["mjd_max"]:
         raise ConfigError(

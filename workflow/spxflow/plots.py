@@ -149,7 +149,7 @@ def value_range(drawn: Points, settings: PlotSettings) -> tuple[float, float]:
     if limit.size:
         low = max(min(low, np.percentile(limit, 25)), low - span)
         high = min(max(high, np.percentile(limit, 75)), high + span)
-    padding = settings.ylim_padding * (high - low) or 0.5 * abs(high) or 1.0
+    padding = settings.ylim_padding * (high - low) if high > low else 0.5 * abs(high) or 1.0
     return float(low - padding), float(high + padding)
 
 

@@ -116,19 +116,19 @@ def cut_out(exposure: Exposure, x: float, y: float, settings: PhotometrySettings
     good = has_value & on_image & ((flags & bad_bits) == 0)
     sky = good & ((flags & sky_bits) == 0)
 
-    zodi_scale = 0.0
-    if settings.zodi.subtract != "none":
-        zodi = window(exposure.zodi, np.nan, np.float64)
-        zodi_scale = _zodi_scale(image, zodi, sky, int(on_image.sum()), settings.zodi)
-        image = image - zodi_scale * zodi
-        lost = ~np.isfinite(image)
-        good, sky = good & ~lost, sky & ~lost
-
     if settings.errors.variance_repair == "image":
         n_repaired = _repair_from_image(variance, on_image, exposure.variance)
     else:
         near = radius2 <= max(settings.psf.background_radius_px, settings.psf.radius_px, 5.0) ** 2
         n_repaired = _repair_from_neighbours(variance, image, good, near & on_image)
+    zodi_scale = 0.0
+    if settings.zodi.subtract != "none":
+        zodi = window(exposure.zodi, np.nan, np.float64)
+        zodi_scale = _zodi_scale(image, zodi, variance, sky, int(on_image.sum()), settings.zodi)
+        image = image - zodi_scale * zodi
+        lost = ~np.isfinite(image)
+        good, sky = good & ~lost, sky & ~lost
+
     return Scene(
         image=image,
         variance=variance,
@@ -158,20 +158,26 @@ def _window(plane: NDArray[Any], x_first: int, y_first: int, size: int, fill: fl
     return part
 
 
-def _zodi_scale(image: Array, zodi: Array, sky: Mask, n_pixels: int, settings: ZodiSettings) -> float:
+def _zodi_scale(
+    image: Array, zodi: Array, variance: Array, sky: Mask, n_pixels: int, settings: ZodiSettings
+) -> float:
     """Least-squares factor of the zodiacal light model on the sky pixels.
 
-    All weigh the same: the variance is nearly flat over the sky, and what it varies by follows the pixel's own noise,
-    so that weights from it would pull the factor down. The factor is 1 when half of the pixels are no sky, or it falls
-    outside its limits.
+    With uniform weights there is no bias: the variance is nearly flat over the sky, and what it varies by follows the
+    pixel's own noise, so that inverse-variance weights pull the factor down by a percent or two. The factor is 1 when
+    half of the pixels are no sky, or when it falls outside its limits.
     """
     if settings.subtract == "as_is":
         return 1.0
-    pixels = np.flatnonzero(sky & np.isfinite(zodi) & (zodi != 0.0))
+    usable = sky & np.isfinite(zodi) & (zodi != 0.0)
+    if settings.weights == "inverse_variance":
+        usable &= variance > 0.0
+    pixels = np.flatnonzero(usable)
     if pixels.size == 0 or np.count_nonzero(sky) < _LEAST_SKY_FRACTION * n_pixels:
         return 1.0
     model = zodi.flat[pixels]
-    scale = float(model @ image.flat[pixels] / (model @ model))
+    weighted = model / variance.flat[pixels] if settings.weights == "inverse_variance" else model
+    scale = float(weighted @ image.flat[pixels] / (weighted @ model))
     return scale if settings.scale_min < scale <= settings.scale_max else 1.0
 
 

@@ -82,6 +82,7 @@ class ZodiSettings(_Section):
     """Section ``photometry.zodi``: the zodiacal light model."""
 
     subtract: str = "scaled"  # scaled, as_is or none
+    weights: str = "uniform"  # of the pixels in the fit of the scale: uniform or inverse_variance
     scale_min: float = 0.0
     scale_max: float = 10.0
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from spxflow.errors import ConfigError
 
@@ -123,7 +125,9 @@ _COLUMNS = {
 }
 
 
-def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0) -> dict[str, Source]:
+def read_catalogue(
+    path: Path | str, default_epoch_yr: float = 2016.0, option: str = "sources"
+) -> dict[str, Source]:
     """Sources of a CSV catalogue by key, in the order of the file.
 
     Parameters
@@ -134,6 +138,8 @@ def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0) -> dict[s
         Ids are text: never read as numbers. Lines that start with ``#`` are comments.
     default_epoch_yr
         Epoch of positions without one.
+    option
+        Name of the option that gave the path, for messages.
 
     Raises
     ------
@@ -144,17 +150,17 @@ def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0) -> dict[s
         with open(path, newline="", encoding="utf-8-sig") as stream:
             lines = [(number, line) for number, line in enumerate(stream, start=1) if _holds_data(line)]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"sources: got {str(path)!r}, takes a CSV catalogue that can be read ({error})") from None
+        raise ConfigError(f"{option}: got {str(path)!r}, takes a CSV catalogue that can be read ({error})") from None
     rows = csv.reader(line for _, line in lines)
-    columns = _find_columns(next(rows, []), path)
+    columns = _find_columns(next(rows, []), f"{option}: {path}")
     catalogue: dict[str, Source] = {}
     for (number, _), row in zip(lines[1:], rows, strict=False):
-        source = _catalogue_source(row, columns, default_epoch_yr, f"sources: {path} line {number}")
+        source = _catalogue_source(row, columns, default_epoch_yr, f"{option}: {path} line {number}")
         if source.key in catalogue:
-            raise ConfigError(f"sources: {path} line {number}: id {source.key!r} is there twice; each id once, please")
+            raise ConfigError(f"{option}: {path} line {number}: id {source.key!r} is there twice; each id once, please")
         catalogue[source.key] = source
     if not catalogue:
-        raise ConfigError(f"sources: got {str(path)!r}, takes a catalogue with at least one source")
+        raise ConfigError(f"{option}: got {str(path)!r}, takes a catalogue with at least one source")
     return catalogue
 
 
@@ -162,7 +168,7 @@ def _holds_data(line: str) -> bool:
     return bool(line.strip()) and not line.startswith("#")
 
 
-def _find_columns(header: list[str], path: Path | str) -> dict[str, int]:
+def _find_columns(header: list[str], where: str) -> dict[str, int]:
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
     found = {
         column: next(plain.index(name) for name in names if name in plain)
@@ -171,7 +177,7 @@ def _find_columns(header: list[str], path: Path | str) -> dict[str, int]:
     }
     for column in ("ra", "dec"):
         if column not in found:
-            raise ConfigError(f"sources: {path} has no column {column}; it has {', '.join(header) or 'no header'}")
+            raise ConfigError(f"{where} has no column {column}; it has {', '.join(header) or 'no header'}")
     return found
 
 
@@ -204,3 +210,16 @@ def _catalogue_source(row: list[str], columns: Mapping[str, int], default_epoch_
         )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def within(source: Source, others: Sequence[Source], radius_arcsec: float) -> list[Source]:
+    """Those of the other sources that lie within a radius, at their own epochs."""
+    if not others:
+        return []
+    positions = np.radians([(other.ra_deg, other.dec_deg) for other in (source, *others)])
+    ra, dec = positions[1:].T
+    ra_0, dec_0 = positions[0]
+    # haversine: exact for the smallest angles
+    chord = np.sin((dec - dec_0) / 2) ** 2 + np.cos(dec) * np.cos(dec_0) * np.sin((ra - ra_0) / 2) ** 2
+    near = np.degrees(2 * np.arcsin(np.sqrt(np.clip(chord, 0.0, 1.0)))) * 3600.0 <= radius_arcsec
+    return [other for other, is_near in zip(others, near, strict=True) if is_near]

@@ -336,9 +336,10 @@ def _write_votable(rows: Sequence[Record], path: Path, columns: Sequence[Column]
     resource = document.resources[0]
     resource.description = metadata.get("title")
     table = resource.tables[0]
+    known = {"version_1_4_or_later": True}  # the element is, and does not know of its document yet
     resource.coordinate_systems.append(CooSys(ID="icrs", system="ICRS"))
-    resource.time_systems.append(TimeSys("utc", "MJD-origin", "UTC", "TOPOCENTER"))
-    resource.time_systems.append(TimeSys("tdb", "JD-origin", "TDB", "BARYCENTER"))
+    resource.time_systems.append(TimeSys("utc", "MJD-origin", "UTC", "TOPOCENTER", config=known))
+    resource.time_systems.append(TimeSys("tdb", "JD-origin", "TDB", "BARYCENTER", config=known))
     for field, column in zip(table.fields, columns, strict=True):
         field.ucd = column.ucd
         field.ref = _VOTABLE_FRAMES.get(column.name.split("_")[0])
@@ -373,3 +374,7 @@ def _write_parquet(rows: Sequence[Record], path: Path, columns: Sequence[Column]
 
 _WRITERS = {".csv": _write_csv, ".ecsv": _write_ecsv, ".parquet": _write_parquet, ".vot": _write_votable}
 SUFFIXES = {"csv": ".csv", "ecsv": ".ecsv", "parquet": ".parquet", "votable": ".vot"}  # by the names of formats
+
+
+if __name__ == "__main__":
+    print(json.dumps(photometry_schema(), indent=2))

@@ -1,4 +1,8 @@
-"""Command line of the local archive: ``python -m spxflow.demo serve`` and ``truth``."""
+"""Command line of the local archive.
+
+``python -m spxflow.demo run -- COMMAND ...`` serves it for the length of a command (``{archive_url}`` in the
+command's arguments becomes its address), ``serve`` until told to stop, ``truth`` writes the true fluxes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -19,14 +24,31 @@ from spxflow.demo.web import Limits
 from spxflow.files import write_atomically
 
 _PARENT_CHECK_S = 0.5
+_ADDRESS = "{archive_url}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m spxflow.demo", description="A local SPHEREx archive.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    scenario = argparse.ArgumentParser(add_help=False)
-    scenario.add_argument("--scenario", default="demo", help="name of the simulated sky (default: demo)")
-    scenario.add_argument(
+    commands = parser.add_subparsers(dest="task", required=True)
+    scenario, archive = _scenario_options(), _archive_options()
+    run = commands.add_parser("run", parents=[scenario, archive], help="serve the archive while a command runs")
+    run.add_argument("command", nargs="+", help=f"after --: the command; {_ADDRESS} becomes the archive's address")
+    run.set_defaults(action=_run)
+    serve = commands.add_parser("serve", parents=[scenario, archive], help="serve the archive until told to stop")
+    serve.add_argument("--port-file", type=Path, help="file that gets the port number once the archive answers")
+    serve.add_argument(
+        "--exit-with-parent", action="store_true", help="stop when the process that started this one ends"
+    )
+    serve.set_defaults(action=_serve)
+    truth = commands.add_parser("truth", parents=[scenario], help="write the true fluxes as CSV to standard output")
+    truth.set_defaults(action=_write_truth)
+    return parser
+
+
+def _scenario_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--scenario", default="demo", help="name of the simulated sky (default: demo)")
+    options.add_argument(
         "--set",
         action="append",
         default=[],
@@ -34,25 +56,22 @@ def _parser() -> argparse.ArgumentParser:
         type=_override,
         help="override a number of the scenario, value as JSON; may be repeated",
     )
-    serve = commands.add_parser("serve", parents=[scenario], help="serve the archive on 127.0.0.1 until told to stop")
-    serve.add_argument("--port", type=int, default=0, help="port; 0: any free one (default)")
-    serve.add_argument("--port-file", type=Path, help="file that gets the port number once the archive answers")
-    serve.add_argument(
-        "--faults", type=_faults, default=FaultPlan(), metavar="JSON", help="what goes wrong, as JSON or @FILE"
+    return options
+
+
+def _archive_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: any free one (default)")
+    options.add_argument("--faults", type=_faults, metavar="JSON", help="what goes wrong, as JSON or @FILE")
+    options.add_argument(
+        "--advertise", choices=("irsa", "self"), default="irsa", help="host in answers (default: irsa)"
     )
-    serve.add_argument(
-        "--advertise", choices=("irsa", "self"), default="irsa", help="host inside answers (default: irsa)"
-    )
-    serve.add_argument("--maxrec", type=int, help="rows that a query answers at most")
-    serve.add_argument("--ingested", type=int, metavar="N", help="only the first N files are there at first")
-    serve.add_argument("--request-log", type=Path, help="file that gets one JSON line a request")
-    serve.add_argument("--control", action="store_true", help=f"let {CONTROL} change faults and files")
-    serve.add_argument("--verbose", action="store_true", help="report requests on standard error")
-    serve.add_argument(
-        "--exit-with-parent", action="store_true", help="stop when the process that started this one ends"
-    )
-    commands.add_parser("truth", parents=[scenario], help="write the true fluxes as CSV to standard output")
-    return parser
+    options.add_argument("--maxrec", type=int, help="rows that a query answers at most")
+    options.add_argument("--ingested", type=int, metavar="N", help="only the first N files are there at first")
+    options.add_argument("--request-log", type=Path, help="file that gets one JSON line a request")
+    options.add_argument("--control", action="store_true", help=f"let {CONTROL} change faults and files")
+    options.add_argument("--verbose", action="store_true", help="report requests on standard error")
+    return options
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -72,11 +91,7 @@ def _faults(text: str) -> FaultPlan:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _serve(arguments: argparse.Namespace, scenario: Any) -> int:
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    parent = os.getppid()
+def _archive(arguments: argparse.Namespace, scenario: Any) -> Archive:
     options = Options(
         port=arguments.port,
         advertise=arguments.advertise,
@@ -86,7 +101,28 @@ def _serve(arguments: argparse.Namespace, scenario: Any) -> int:
         control=arguments.control,
         verbose=arguments.verbose,
     )
-    archive = Archive(scenario, arguments.faults, options)
+    return Archive(scenario, arguments.faults, options)
+
+
+def _run(arguments: argparse.Namespace, scenario: Any) -> int:
+    """Serve for the length of a command; the exit status is the command's."""
+    archive = _archive(arguments, scenario)
+    try:
+        child = subprocess.Popen([word.replace(_ADDRESS, archive.url) for word in arguments.command])  # noqa: S603
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts the command too
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        status = child.wait()
+    finally:
+        archive.stop()
+    return status if status >= 0 else 128 - status
+
+
+def _serve(arguments: argparse.Namespace, scenario: Any) -> int:
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    parent = os.getppid()
+    archive = _archive(arguments, scenario)
     try:
         if arguments.port_file is not None:
             write_atomically(arguments.port_file, f"{archive.port}\n")
@@ -99,7 +135,7 @@ def _serve(arguments: argparse.Namespace, scenario: Any) -> int:
     return 0
 
 
-def _write_truth(scenario: Any) -> int:
+def _write_truth(arguments: argparse.Namespace, scenario: Any) -> int:
     rows = scenario.truth()
     writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
@@ -114,10 +150,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         scenario = load(arguments.scenario, **dict(arguments.set))
-    except (KeyError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         print(f"scenario {arguments.scenario}: {error}", file=sys.stderr)
         return 2
-    return _write_truth(scenario) if arguments.command == "truth" else _serve(arguments, scenario)
+    try:
+        return arguments.action(arguments, scenario)
+    except OSError as error:
+        print(f"the archive cannot be run: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def _flux_corrections(file: CalibrationFile) -> tuple[Hdu, ...]:
     """The factor of each row, 1 where the scenario has no gain error; wild values in pixels that do not work."""
     rows = gain_by_row(file.detector) if file.camera.gain_error else np.ones(FRAME)
     factor = np.repeat(rows[:, None], FRAME, axis=1)
-    j, i = dead_pixels(file.camera.seed, file.detector)
+    j, i = dead_pixels(file.camera, file.detector)
     factor[j, i] = np.where((i + j) % 2 == 0, 0.01, 37.5)
     return (_map_hdu(file.detector, "IMAGE", "", factor),)
 

@@ -46,7 +46,7 @@ class Camera:
 
     ``noise_scale`` multiplies the noise but not the VARIANCE written; ``unflagged_nan_fraction`` is the part of the
     NaN variances that carry no flag; ``gain_error`` gives QR2 images the gain error relative to QR3 that the QR3 flux
-    correction maps undo.
+    correction maps undo; ``flaw_scale`` multiplies the numbers of flawed pixels but not that of listed NaN variances.
     """
 
     seed: int
@@ -54,6 +54,7 @@ class Camera:
     noise_scale: float = 1.0
     unflagged_nan_fraction: float = 0.0
     gain_error: bool = False
+    flaw_scale: float = 1.0
 
     def gain_rows(self, exposure: Exposure) -> Floats:
         """Factor to the QR3 scale by detector row, 1 where the scenario has no gain error."""
@@ -170,8 +171,9 @@ def _tile(camera: Camera, exposure: Exposure, column: int, row: int) -> _Tile:
     spike = np.zeros((TILE, TILE))
     below = 0.0
     for name, density in DENSITIES.items():
-        j, i = np.nonzero((chance >= below) & (chance < below + density))
-        below += density
+        above = below + camera.flaw_scale * density
+        j, i = np.nonzero((chance >= below) & (chance < above))
+        below = above
         flags[j, i] |= _BIT[name]
         if name == "TRANSIENT":  # half of them left charge behind, some in the next pixel too
             spike[j, i] = np.where(rng.random(j.size) < 0.5, 8.0 * np.exp(rng.normal(0.5, 1.3, j.size)), 0.0)
@@ -189,23 +191,25 @@ def _tile(camera: Camera, exposure: Exposure, column: int, row: int) -> _Tile:
     return _Tile(noise, flags, spike)
 
 
-def dead_pixels(seed: int, detector: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def dead_pixels(camera: Camera, detector: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of a detector's NONFUNC pixels."""
     tiles = range(-(-FRAME // TILE))
-    flags = np.block([[_fixed_flaws(seed, detector, column, row) for column in tiles] for row in tiles])
+    flags = np.block(
+        [[_fixed_flaws(camera.seed, detector, column, row, camera.flaw_scale) for column in tiles] for row in tiles]
+    )
     rows, columns = np.nonzero(flags[:FRAME, :FRAME] & _BIT["NONFUNC"])
     return rows, columns
 
 
 @lru_cache(maxsize=2048)
-def _fixed_flaws(seed: int, detector: int, column: int, row: int) -> NDArray[np.int32]:
+def _fixed_flaws(seed: int, detector: int, column: int, row: int, scale: float) -> NDArray[np.int32]:
     """Flaws of a detector's pixels within a tile, as flag bits."""
     chance = generator("fixed flaws", seed, detector, column, row).random((TILE, TILE))
     flags = np.zeros((TILE, TILE), dtype=np.int32)
     below = 0.0
     for name, density in FIXED_DENSITIES.items():
-        flags[(chance >= below) & (chance < below + density)] |= _BIT[name]
-        below += density
+        flags[(chance >= below) & (chance < below + scale * density)] |= _BIT[name]
+        below += scale * density
     flags.flags.writeable = False
     return flags
 
@@ -269,7 +273,7 @@ def _random_planes(camera: Camera, exposure: Exposure, window: Window) -> tuple[
     for row in range(y0 // TILE, (y0 + ny - 1) // TILE + 1):
         for column in range(x0 // TILE, (x0 + nx - 1) // TILE + 1):
             tile = _tile(camera, exposure, column, row)
-            fixed = _fixed_flaws(camera.seed, exposure.detector, column, row)
+            fixed = _fixed_flaws(camera.seed, exposure.detector, column, row, camera.flaw_scale)
             here, there = _overlap((column * TILE, row * TILE, TILE, TILE), window)
             noise[here], spike[here] = tile.noise[there], tile.spike[there]
             flags[here] = tile.flags[there] | fixed[there]

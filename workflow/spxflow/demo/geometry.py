@@ -180,14 +180,14 @@ def plane_solid_angle(pc: tuple[float, float, float, float], u: Floats, v: Float
     """Solid angle in arcsec^2 of the pixel at offsets ``u, v`` (px) from the reference pixel.
 
     The area in the tangent plane, |det PC| x the distortion's determinant, times the gnomonic factor
-    (1 + rho^2)^(-3/2). Rotation does not change it.
+    (1 + xi^2 + eta^2)^(-3/2).
     """
     distortion = real_distortion()
     determinant = abs(pc[0] * pc[3] - pc[1] * pc[2])
     du, dv = distortion.shift(u, v)
-    degrees = math.pi / 180.0
-    rho2 = determinant * degrees * degrees * ((u + du) * (u + du) + (v + dv) * (v + dv))
-    square = 1.0 + rho2
+    u_plane, v_plane = (u + du) * (math.pi / 180.0), (v + dv) * (math.pi / 180.0)
+    xi, eta = pc[0] * u_plane + pc[1] * v_plane, pc[2] * u_plane + pc[3] * v_plane
+    square = 1.0 + xi * xi + eta * eta
     return 3600.0 * 3600.0 * determinant * np.abs(distortion.jacobian(u, v)) / (square * np.sqrt(square))
 
 

@@ -12,14 +12,17 @@ import html
 import json
 import math
 import re
+import struct
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from spxflow.demo.cutouts import CutoutError, CutoutRequest
 from spxflow.demo.holdings import Holdings
 from spxflow.demo.records import Record
 from spxflow.demo.web import RefusalError, Request, Response, error_page
-from spxflow.demo.wholes import Content, KnownContent, Library
+from spxflow.demo.wholes import Content, KnownContent, Library, Recent
+from spxflow.mef.blocks import whole
 
 if TYPE_CHECKING:
     from spxflow.demo.scenario import ArchiveFile
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
 FITS = "image/fits"
 LAST_MODIFIED = "Tue, 27 Jan 2026 19:52:50 GMT"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_GZIP_LEVEL = 1
+_KEPT_COMPRESSED = 100_000_000
+_LONG_HDU = 1_000_000
+_GZIP_START = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_DEFLATE_END = b"\x03\x00"
 
 
 class ImageService:
@@ -36,6 +42,7 @@ class ImageService:
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
         self._library = Library(holdings.scenario)
+        self._compressed = Recent(_KEPT_COMPRESSED)
 
     def answer(self, request: Request, path: str) -> Response:
         """Answer a request for ``/ibe/data/spherex/`` + ``path``."""
@@ -86,15 +93,16 @@ class ImageService:
         return self._library.calibration(path) if file is None else self._library.image(file)
 
     def _cutout(self, request: Request, file: ArchiveFile) -> Response:
-        content = self._holdings.replacement(file.path)
-        if content is None:
-            try:
-                content = self._render_cutout(request, file)
-            except CutoutError as error:
-                return error_page(400, str(error))
+        replacement = self._holdings.replacement(file.path)
+        if replacement is not None:
+            return Response(replacement, FITS)
+        try:
+            content = self._render_cutout(request, file)
+        except CutoutError as error:
+            return error_page(400, str(error))
         if request.accepts_gzip and request.get("GZIP", "true").lower() not in ("false", "0", "no"):
             headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-            return Response(_gzipped(content), FITS, headers=headers)
+            return Response(gzipped(content, self._compressed), FITS, headers=headers)
         return Response(content, FITS)
 
     def _render_cutout(self, request: Request, file: ArchiveFile) -> bytes:
@@ -106,9 +114,25 @@ class ImageService:
         return scenario.render(file, window)
 
 
-def _gzipped(content: bytes) -> bytes:
-    compressor = zlib.compressobj(_GZIP_LEVEL, wbits=31)
-    return compressor.compress(content) + compressor.flush()
+def gzipped(content: bytes, recent: Recent) -> bytes:
+    """The content as one gzip stream.
+
+    Long HDUs are compressed once and kept: the PSF is most of a cutout and the same in all of a detector.
+    """
+    parts = [content[hdu.start : hdu.end] for hdu in whole(content)]
+    stream = b"".join(
+        recent.get(hashlib.blake2b(part).digest(), partial(_deflated, part))
+        if len(part) > _LONG_HDU
+        else _deflated(part)
+        for part in parts
+    )
+    return _GZIP_START + stream + _DEFLATE_END + struct.pack("<LL", zlib.crc32(content), len(content) % 2**32)
+
+
+def _deflated(content: bytes) -> bytes:
+    """A piece of a deflate stream that does not refer to what precedes it."""
+    compressor = zlib.compressobj(1, wbits=-15)
+    return compressor.compress(content) + compressor.flush(zlib.Z_FULL_FLUSH)
 
 
 def ranged(request: Request, content: Content, path: str) -> Response:

@@ -171,6 +171,7 @@ class Recipe:
     noise_scale: float = 1.0
     unflagged_nan_fraction: float = 0.0
     gain_error: bool = False
+    flaw_scale: float = 1.0
 
 
 RECIPES = {
@@ -233,6 +234,7 @@ def load(name: str, **overrides: object) -> Scenario:
             noise_scale=recipe.noise_scale,
             unflagged_nan_fraction=recipe.unflagged_nan_fraction,
             gain_error=recipe.gain_error,
+            flaw_scale=recipe.flaw_scale,
         ),
     )
 

@@ -38,7 +38,6 @@ from spxflow.demo.web import Addresses, Limits, RefusalError, Request, Response
 
 CONTROL = "/_control"
 _CHUNK = 65536
-_LARGEST_BODY = 100_000_000
 _IDLE_S = 120.0
 
 
@@ -324,11 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.traffic.end(self.open_connection, None if path == CONTROL else entry)
 
     def _read_request(self, path: str, query: str) -> Request:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > _LARGEST_BODY:
-            self.close_connection = True
-            length = 0
-        body = self.rfile.read(length)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         content_type = self.headers.get("Content-Type", "")
         parameters = web.parse_parameters(query)
         uploads: dict[str, bytes] = {}
@@ -336,7 +331,7 @@ class _Handler(BaseHTTPRequestHandler):
             form, uploads = web.parse_multipart(content_type, body)
             parameters |= form
         elif content_type.startswith("application/x-www-form-urlencoded"):
-            parameters |= web.parse_parameters(body.decode())
+            parameters |= web.parse_parameters(body.decode("utf-8", "replace"))
         host = self.headers.get("Host") or f"127.0.0.1:{self.server.server_port}"
         return Request(self.command, path, query, self.headers, f"http://{host}", parameters, uploads, body)
 

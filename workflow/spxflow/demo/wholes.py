@@ -25,6 +25,7 @@ _ROW_BYTES = 4 * FRAME
 _PLANE_BYTES = -(-FRAME * _ROW_BYTES // BLOCK) * BLOCK
 _WHOLE = (0, 0, FRAME, FRAME)
 _MOST_ROWS = 512
+_ROWS_AT_A_TIME = 8  # so that reads of headers, which take in some rows, share one rendering
 
 
 class Content(Protocol):
@@ -94,7 +95,7 @@ class ImageContent:
 
     def _layout(self) -> Iterator[tuple[int, Callable[[int, int], bytes]]]:
         """Length and reader of each part of the file, in its order."""
-        stripe = self._stripe(0, 1)
+        stripe = self._stripe(0, _ROWS_AT_A_TIME)
         headers = plane_headers(self._file.exposure, _WHOLE)
         for hdu in whole(stripe):
             if hdu.name in PLANES:
@@ -106,7 +107,9 @@ class ImageContent:
 
     def _plane_reader(self, name: str) -> Callable[[int, int], bytes]:
         def read(start: int, stop: int) -> bytes:
-            first, last = start // _ROW_BYTES, min(-(-stop // _ROW_BYTES), FRAME)
+            step = _ROWS_AT_A_TIME
+            first = start // _ROW_BYTES // step * step
+            last = min(-(-stop // (_ROW_BYTES * step)) * step, FRAME)
             if first >= last:
                 return b"\0" * (stop - start)
             stripe = self._stripe(first, last - first)

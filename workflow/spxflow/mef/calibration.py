@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spxflow.mef.blocks import InvalidFile
+from spxflow.mef.header import Header
 from spxflow.mef.layout import Hdu, Layout, open_layout
 from spxflow.mef.wavelength import Wavelengths, WaveMap, WaveTable
 from spxflow.psf import EffectivePsf, OpticalPsf, PsfModel, ZoneGrid
@@ -125,20 +127,26 @@ def optical_psf(hdu: Hdu) -> OpticalPsf:
     The zone axes are the distinct centres, ascending, and planes are counted along x first: the keywords of single
     planes are transposed in files of VERSION 6.5.5 and before.
     """
-    header, name = hdu.header, hdu.extent.name
+    name = hdu.extent.name
     if hdu.extent.kind != "IMAGE" or hdu.extent.bitpix > 0 or len(hdu.extent.shape) != 3:
         raise InvalidFile(f"HDU {name}: not a cube of floating point numbers ({hdu.extent.shape})")
     n_planes, ny, nx = hdu.extent.shape
     if ny != nx or nx % 2 == 0 or not 3 <= nx <= 1001:
         raise InvalidFile(f"HDU {name}: planes of {nx} x {ny} samples have no middle one")
+    return OpticalPsf(hdu.array(), *_cube_geometry(hdu.raw_header, name, n_planes, nx))
+
+
+@lru_cache(maxsize=32)
+def _cube_geometry(raw_header: bytes, name: str, n_planes: int, n: int) -> tuple[ZoneGrid, int]:
+    """Zones and oversampling of a PSF cube; its 500 cards are the same in all files of a detector and version."""
+    header = Header(raw_header, name)
     for axis in (1, 2):
-        if header.number(f"CRPIX{axis}", (nx + 1) / 2) != (nx + 1) / 2:
+        if header.number(f"CRPIX{axis}", (n + 1) / 2) != (n + 1) / 2:
             raise InvalidFile(
-                f"HDU {name}: CRPIX{axis} is {header.get(f'CRPIX{axis}')}, not the middle sample {(nx + 1) / 2}"
+                f"HDU {name}: CRPIX{axis} is {header.get(f'CRPIX{axis}')}, not the middle sample {(n + 1) / 2}"
             )
     x_centres, y_centres = (np.array(header.distinct_numbers(f"{axis}CTR_", n_planes)) - 1 for axis in "XY")
-    zones = _zones(x_centres, y_centres, n_planes, name)
-    return OpticalPsf(hdu.array(), zones, _oversampling(header.integer("OVERSAMP"), nx, name))
+    return _zones(x_centres, y_centres, n_planes, name), _oversampling(header.integer("OVERSAMP"), n, name)
 
 
 def effective_psf(hdu: Hdu) -> EffectivePsf:

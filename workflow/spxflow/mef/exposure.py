@@ -25,6 +25,8 @@ RELEASES = {6: "QR2", 7: "QR3"}
 
 PLANES = ("IMAGE", "FLAGS", "VARIANCE", "ZODI")
 
+_PSF_FLUX_TOLERANCE = 0.2
+
 _IN_FILE = {"psf": "in the file", "wavelength": "WCS-WAVE in the file", "solid_angle": "celestial WCS", "gain": "none"}
 
 
@@ -223,7 +225,7 @@ def read_exposure(
         y_file=window.y0,
         wcs=footprint.wcs.shifted(window.x0, window.y0),
         wavelength=calibration.wavelength or _wavelength(layout),
-        psf=calibration.psf or _psf(layout),
+        psf=calibration.psf or _psf(layout, columns.start + window.nx / 2, rows.start + window.ny / 2),
         spacecraft_km=_spacecraft(header),
         calibration=_origins(calibration, gain is not None),
         header=header,
@@ -329,9 +331,15 @@ def _psf_name(layout: Layout) -> str:
     raise InvalidFile(f"HDU PSF (QR2) or EPSF (QR3) is missing (there are {', '.join(layout.hdus)}), none was given")
 
 
-def _psf(layout: Layout) -> PsfModel:
+def _psf(layout: Layout, x: float, y: float) -> PsfModel:
+    """PSF in the file; its planes for detector position (x, y), the middle of the image, must hold about unit flux."""
     name = _psf_name(layout)
-    return optical_psf(layout[name]) if name == "PSF" else effective_psf(layout[name])
+    psf = optical_psf(layout[name]) if name == "PSF" else effective_psf(layout[name])
+    with np.errstate(all="ignore"):  # damaged bytes make any number
+        total = psf.total(x, y)
+    if not abs(total - 1) < _PSF_FLUX_TOLERANCE:
+        raise InvalidFile(f"HDU {name}: the PSF at detector pixel ({x:.0f}, {y:.0f}) has the flux {total:.4g}, not 1")
+    return psf
 
 
 def _wavelength(layout: Layout) -> Wavelengths:

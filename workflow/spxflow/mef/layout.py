@@ -31,9 +31,13 @@ class Hdu:
     extent: HduExtent
     buffer: Buffer
 
+    @property
+    def raw_header(self) -> bytes:
+        return bytes(self.buffer[self.extent.start : self.extent.data_start])
+
     @cached_property
     def header(self) -> Header:
-        return Header(bytes(self.buffer[self.extent.start : self.extent.data_start]), self.extent.name)
+        return Header(self.raw_header, self.extent.name)
 
     def bytes(self) -> NDArray[np.uint8]:
         """View of the data, without padding."""

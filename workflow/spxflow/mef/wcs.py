@@ -106,7 +106,7 @@ class TanSip:
                 if not np.any(largest > tolerance):
                     break
             found = largest <= tolerance
-        return np.where(found, u + self.crpix[0], np.nan), np.where(found, v + self.crpix[1], np.nan)
+        return np.where(found, u + self.crpix[0], np.nan)[()], np.where(found, v + self.crpix[1], np.nan)[()]
 
     def solid_angle_arcsec2(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Solid angle of pixels, distortion included.

@@ -1,0 +1,253 @@
+"""The combined spectrum: unbiased, with errors that mean what they say, and robust."""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from records import SOURCE, missing, real_star, record, simulate, smooth_truth
+from spxflow import spectrum
+from spxflow.observations import BANDS
+from spxflow.spectrum import SpectrumSettings, band_channels, channels, combine, combine_passes
+
+CENTRES = np.array([channel.wavelength_um for channel in channels()])
+SETTINGS = SpectrumSettings()
+
+
+def column(rows, name):
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
+
+
+def pulls(seeds, truth=smooth_truth, settings=SETTINGS, **simulation):
+    """(flux - truth) / error of every channel, shape (seeds, 102)."""
+    spectra = [combine(simulate(seed, truth=truth, **simulation), settings) for seed in seeds]
+    return np.array([(column(rows, "flux_ujy") - truth(CENTRES)) / column(rows, "flux_err_ujy") for rows in spectra])
+
+
+# --- channels ----------------------------------------------------------------------------------
+
+
+def test_there_are_102_channels_in_order_of_wavelength():
+    assert len(channels()) == 102
+    assert (np.diff(CENTRES) > 0).all()
+    assert [len(band_channels(band)) for band in BANDS] == [17] * 6
+    d4 = band_channels("D4")[0]
+    assert (d4.wavelength_um, d4.wavelength_min_um, d4.wavelength_max_um) == (2.445, 2.422, 2.474)
+    assert (d4.bandwidth_um, d4.resolution) == (0.058, 42.0)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_the_channel_coordinate_is_the_channel_number(band):
+    centres = np.array([channel.wavelength_um for channel in band_channels(band)])
+    assert np.allclose(spectrum.channel_coordinate(band, centres), np.arange(1, 18))
+    outside = spectrum.channel_coordinate(band, np.array([centres[0] - 0.01, centres[-1] + 0.01]))
+    assert outside[0] < 1.0
+    assert outside[1] > 17.0
+
+
+def test_every_channel_has_a_row_also_without_data():
+    rows = combine([], SETTINGS)
+    assert [row["wavelength_um"] for row in rows] == list(CENTRES)
+    assert all(row["flux_ujy"] is None and row["n_used"] == 0 for row in rows)
+    assert [set(row) for row in rows] == [{one.name for one in spectrum.COLUMNS}] * 102
+
+
+# --- accuracy ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("snr", [50.0, 10.0, 1.0])
+def test_fluxes_are_unbiased_and_errors_right_down_to_the_noise(snr):
+    z = pulls(range(25), snr=snr)
+    assert np.mean(z) == pytest.approx(0.0, abs=0.05)
+    assert 0.85 < np.std(z) < 1.05
+
+
+def test_a_source_of_no_flux_comes_out_as_zero():
+    z = pulls(range(25), truth=lambda wavelength: 0.0 * wavelength)
+    assert np.mean(z) == pytest.approx(0.0, abs=0.05)
+
+
+def test_errors_that_follow_the_noise_do_not_bias():
+    """Photon noise: an exposure that came out low says it has a small error. Weighting by that would pull down."""
+    means = []
+    for seed in range(25):
+        exposures = simulate(seed, snr=10.0)
+        for one in exposures:
+            true = smooth_truth(one["wavelength_um"])
+            one["flux_err_ujy"] *= np.clip(one["flux_ujy"] / true, 0.5, 1.5) ** 0.5
+        rows = combine(exposures, SETTINGS)
+        means.append(np.nanmean(column(rows, "flux_ujy") / smooth_truth(CENTRES)))
+    naive = 1.0 / 10.0**2  # about what weights of 1 / error^2 lose
+    assert np.mean(means) == pytest.approx(1.0, abs=0.3 * naive)
+
+
+def test_a_slope_inside_a_channel_does_not_matter():
+    """Exposures all at the red side of their channels, in a spectrum that falls by 4 % a channel."""
+    exposures = []
+    centres = [channel.wavelength_um for channel in band_channels("D5")]
+
+    def falling(x):
+        return 1e5 * 0.96**x
+
+    for number in range(2, 16):
+        for offset in (0.2, 0.3, 0.4):
+            wavelength = float(np.interp(number + offset, np.arange(1, 18), centres))
+            flux = falling(number + offset)
+            exposures.append(record(band="D5", mjd=60800.0, wavelength_um=wavelength, flux_ujy=flux, flux_err_ujy=30.0))
+    rows = {row["channel"]: row for row in combine(exposures, SETTINGS) if row["n_used"]}
+    for number in range(3, 15):
+        assert rows[number]["flux_ujy"] == pytest.approx(falling(number), rel=0.003)
+        assert rows[number]["slope_ujy_um"] < 0.0
+        assert rows[number]["wavelength_eff_um"] > rows[number]["wavelength_um"]
+
+
+def test_noise_beyond_the_errors_enlarges_them():
+    z = pulls(range(25), errors_too_small=2.0)
+    assert 0.85 < np.std(z) < 1.15
+    rows = combine(simulate(0, errors_too_small=2.0), SETTINGS)
+    formal, combined = column(rows, "flux_err_formal_ujy"), column(rows, "flux_err_ujy")
+    assert np.nanmedian(combined / formal) == pytest.approx(2.0, rel=0.25)
+
+
+def test_the_formal_error_falls_with_the_root_of_the_number():
+    two, eight = (combine(simulate(3, passes=passes), SETTINGS) for passes in (2, 8))
+    ratio = np.nanmedian(column(two, "flux_err_formal_ujy") / column(eight, "flux_err_formal_ujy"))
+    assert ratio == pytest.approx(2.0, rel=0.1)
+
+
+# --- outliers ----------------------------------------------------------------------------------
+
+
+def test_outliers_are_rejected_and_counted():
+    z = pulls(range(15), passes=4, outliers=0.05)
+    assert np.std(z) < 1.1
+    exposures = simulate(0, passes=4, outliers=0.05)
+    wrong = [abs(one["flux_ujy"] - smooth_truth(one["wavelength_um"])) > 10 * one["flux_err_ujy"] for one in exposures]
+    rejected = sum(row["n_rejected"] for row in combine(exposures, SETTINGS))
+    assert rejected == pytest.approx(sum(wrong), abs=2)
+
+
+def test_good_points_are_not_rejected():
+    rejected = [sum(row["n_rejected"] for row in combine(simulate(seed), SETTINGS)) for seed in range(15)]
+    assert sum(rejected) <= 1
+
+
+def test_rejection_can_be_switched_off():
+    rows = combine(simulate(0, passes=4, outliers=0.05), SpectrumSettings(outlier_sigma=0.0))
+    assert sum(row["n_rejected"] for row in rows) == 0
+
+
+def test_an_emission_line_is_kept():
+    """Ten times the continuum, seen by one channel only, in each of the passes."""
+
+    def with_line(wavelength):
+        return smooth_truth(wavelength) + 10_000.0 * (abs(wavelength - 2.041) < 0.02)
+
+    rows = combine(simulate(1, truth=with_line, passes=3), SETTINGS)
+    peak = next(row for row in rows if row["wavelength_um"] == 2.041)
+    assert peak["n_rejected"] == 0
+    assert peak["flux_ujy"] > 5_000.0
+
+
+def test_the_only_point_of_a_channel_is_kept():
+    exposures = simulate(1, passes=1, exposures=17)
+    exposures[5]["flux_ujy"] *= 20.0
+    assert sum(row["n_rejected"] for row in combine(exposures, SETTINGS)) == 0
+
+
+def test_a_source_that_varies_loses_nothing():
+    exposures = simulate(1, snr=100.0, dimming=lambda mjd: 0.7 if mjd > 60900.0 else 1.0)
+    rows = combine(exposures, SETTINGS)
+    assert sum(row["n_rejected"] for row in rows) <= 0.02 * len(exposures)
+
+
+# --- what enters -------------------------------------------------------------------------------
+
+
+def test_negative_fluxes_and_points_without_detection_enter():
+    exposures = simulate(2, snr=0.5)
+    assert any(one["flux_ujy"] < 0 for one in exposures)
+    assert sum(row["n_used"] + row["n_rejected"] for row in combine(exposures, SETTINGS)) >= 0.97 * len(exposures)
+
+
+def test_statuses_decide_what_enters():
+    exposures = simulate(2)
+    for one in exposures[::2]:
+        one["status"] = "unusable"
+    used = sum(row["n_used"] for row in combine(exposures, SETTINGS))
+    wider = SpectrumSettings(statuses=("ok", "unusable"))
+    assert used < 0.55 * sum(row["n_used"] for row in combine(exposures, wider))
+
+
+def test_records_without_values_do_not_disturb():
+    exposures = simulate(2)
+    spoilt = [*exposures, missing(), record(band="D1", mjd=1.0, wavelength_um=1.0, flux_ujy=None, flux_err_ujy=None)]
+    spoilt.append(record(band="D1", mjd=1.0, wavelength_um=1.0, flux_ujy=1e9, flux_err_ujy=0.0))
+    assert combine(spoilt, SETTINGS) == combine(exposures, SETTINGS)
+
+
+def test_a_point_outside_every_channel_is_in_none():
+    far = [record(band="D6", mjd=1.0, wavelength_um=5.018, flux_ujy=1.0, flux_err_ujy=1.0)]
+    assert sum(row["n_used"] for row in combine(far, SETTINGS)) == 0
+
+
+def test_one_exposure_is_a_spectrum():
+    rows = combine([record(band="D2", mjd=60800.0, wavelength_um=1.32, flux_ujy=-3.0, flux_err_ujy=2.0)], SETTINGS)
+    (row,) = [row for row in rows if row["n_used"]]
+    assert (row["wavelength_um"], row["flux_ujy"], row["flux_err_ujy"]) == (1.315, -3.0, 2.0)
+    assert row["wavelength_eff_um"] == 1.32
+    assert row["flux_err_scatter_ujy"] is None
+
+
+def test_the_order_of_records_does_not_matter():
+    exposures = simulate(4)
+    assert combine(exposures[::-1], SETTINGS) == combine(exposures, SETTINGS)
+
+
+def test_survey_passes_are_told_apart_by_gaps():
+    exposures = simulate(5, passes=3, dimming=lambda mjd: 2.0 if mjd > 61100.0 else 1.0)
+    rows = combine_passes(exposures, SETTINGS)
+    assert [row["survey_pass"] for row in rows] == [1] * 102 + [2] * 102 + [3] * 102
+    fluxes = column(rows, "flux_ujy").reshape(3, 102)
+    assert np.nanmedian(fluxes[2] / fluxes[0]) == pytest.approx(2.0, rel=0.05)
+    assert all(row["mjd_last"] - row["mjd_first"] < 20.0 for row in rows if row["n_used"])
+    assert len(combine_passes(exposures, SpectrumSettings(pass_gap_days=400.0))) == 102
+    assert combine_passes([], SETTINGS) == []
+
+
+def test_smoothing_follows_its_option():
+    exposures = simulate(6, truth=lambda wavelength: 1000.0)
+    narrow, wide = (combine(exposures, SpectrumSettings(smoothing_channels=width)) for width in (1.0, 4.0))
+    assert np.nanstd(column(narrow, "slope_ujy_um")) > 2.0 * np.nanstd(column(wide, "slope_ujy_um"))
+
+
+# --- a real star, and files --------------------------------------------------------------------
+
+
+def test_a_real_star_gets_a_spectrum_of_its_kind():
+    """A late-type star: D2 and D3 brighter than D1 and D4; its artefacts of 8,000 µJy at 4.6 µm gone."""
+    rows = combine(real_star(), SETTINGS)
+    median = {band: np.nanmedian(column([row for row in rows if row["band"] == band], "flux_ujy")) for band in BANDS}
+    assert 200 < median["D1"] < median["D2"] < 330
+    assert median["D4"] < median["D3"] < median["D2"]
+    assert np.nanmax(column(rows, "flux_ujy")) < 1000
+    assert sum(row["n_used"] > 0 for row in rows) >= 100
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".ecsv", ".parquet", ".vot"])
+def test_spectra_are_written_whole(tmp_path, suffix):
+    path = tmp_path / f"spectrum{suffix}"
+    rows = combine(real_star(), SETTINGS)
+    spectrum.write_spectrum(rows, path, SOURCE)
+    table = Table.read(path, **({"format": "ascii.csv", "comment": "#"} if suffix == ".csv" else {}))
+    assert len(table) == 102
+    known = [row for row in range(102) if rows[row]["n_used"]]
+    assert all(float(table["flux_ujy"][row]) == rows[row]["flux_ujy"] for row in known)
+
+
+def test_spectral_tools_find_axis_flux_and_error_by_unit(tmp_path):
+    """The rule of specutils' ECSV reader: first spectral column, first flux column, the next of the same unit."""
+    spectrum.write_spectrum(combine(real_star(), SETTINGS), tmp_path / "a.ecsv", SOURCE)
+    table = Table.read(tmp_path / "a.ecsv")
+    flux_like = [name for name in table.colnames if table[name].unit == "uJy"]
+    assert flux_like[:2] == ["flux_ujy", "flux_err_ujy"]
+    assert next(name for name in table.colnames if table[name].unit == "um") == "wavelength_um"
+    assert not np.ma.is_masked(table["flux_ujy"]), "a missing flux is NaN: readers take masked values for zeros"
