@@ -9,7 +9,7 @@ from spxflow.sources import Source
 from spxflow.transfer.calibration import calibration_cache
 
 
-def main(observation, config, record, log, image, source, failed_runs):
+def main(observation, config, progress, record, log, image, source, request, failed_runs):
     """Fetch one file.
 
     Parameters
@@ -18,14 +18,22 @@ def main(observation, config, record, log, image, source, failed_runs):
         The exposure.
     config : dict
         The whole configuration.
-    record, log, image : str
-        Files to write: the transfer record (JSON), a line about what went wrong if anything did, and the image.
+    progress : spxflow.transfer.progress.Progress
+        Told when the transfer is over.
+    record, log : str
+        Files to write: the transfer record (JSON), and a line about what went wrong if anything did.
+    image : str
+        Where the file goes.
     source : dict
         Fields of `spxflow.sources.Source`.
+    request : dict
+        Download mode and cutout.
     failed_runs : int
         Earlier invocations in which this file could not be had.
     """
-    settings = transfer.TransferSettings.from_config(config)
+    cutout = {"size": request["size"], "center": request["center"]}
+    download = {**config["download"], "mode": request["mode"]}
+    settings = transfer.TransferSettings.from_config({**config, "download": download, "cutout": cutout})
     calibration = None
     if settings.mode == "slim":
         calibration = calibration_cache(transfer.CalibrationSettings.from_config(config), settings)
@@ -33,6 +41,7 @@ def main(observation, config, record, log, image, source, failed_runs):
     outcome = transfer.fetch(
         here, Source(**source), Path(image), settings, failed_runs=failed_runs, calibration=calibration
     )
+    progress.finished(outcome)
     if not outcome.is_ok:
         files.write_atomically(log, f"{observation.stem}: {outcome.status}: {outcome.reason}\n")
     transfer.write_record(record, outcome)

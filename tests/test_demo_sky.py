@@ -424,7 +424,7 @@ def test_true_flux_is_the_band_mean_of_the_spectrum(demo):
 
     fine = np.linspace(-0.5, 0.5, 4001) * row["bandwidth_um"] + row["wavelength_um"]
     narrow = spectra().band_mean(KINDS.index("quasar"), fine, np.full(fine.size, 1e-4))
-    assert row["flux_ujy"] == pytest.approx(1400.0 * narrow.mean(), rel=1e-4)
+    assert row["flux_ujy"] == pytest.approx(2200.0 * narrow.mean(), rel=1e-4)
 
 
 def test_every_exposure_lists_every_source_it_sees(demo):

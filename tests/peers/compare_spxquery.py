@@ -29,7 +29,6 @@ from spxflow.observations import Observation, parse_stem  # noqa: E402
 from spxflow.settings import PhotometrySettings  # noqa: E402
 from spxflow.sources import Source  # noqa: E402
 
-HALF_PX = 30
 TOLERANCE = 1e-4
 PEER = """
 import json, logging, sys
@@ -48,7 +47,7 @@ json.dump(results, sys.stdout)
 """
 
 
-def render(directory: Path, name: str, source_names: list[str]) -> list[tuple[Path, Source]]:
+def render(directory: Path, name: str, source_names: list[str], size_px: int) -> list[tuple[Path, Source]]:
     """Cutouts of a scenario around some of its sources."""
     field = scenario.load(name)
     sources = {item.name: item for item in field.sky.sources}
@@ -58,8 +57,8 @@ def render(directory: Path, name: str, source_names: list[str]) -> list[tuple[Pa
         row = truth.get((file.stem, source_name))
         if row is None or file.release != "qr2":
             continue
-        x0, y0 = (math.floor(float(row[axis])) - HALF_PX + 1 for axis in ("x_det", "y_det"))
-        window = (max(x0, 0), max(y0, 0), min(2 * HALF_PX, 2040 - x0), min(2 * HALF_PX, 2040 - y0))
+        x0, y0 = (math.floor(float(row[axis])) - size_px // 2 + 1 for axis in ("x_det", "y_det"))
+        window = (max(x0, 0), max(y0, 0), min(size_px, 2040 - x0), min(size_px, 2040 - y0))
         path = directory / source_name / f"{file.stem}.fits"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(field.render(file, window))
@@ -117,14 +116,17 @@ def compare(python: str, files: list[tuple[Path, Source]]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="interpreter that has spxquery 0.4.1")
-    parser.add_argument("--sources", default="isolated-03,isolated-09,faint-04,blend-02a,spiked", help="besides the target")
+    parser.add_argument(
+        "--sources", default="isolated-03,isolated-09,faint-04,blend-02a,spiked", help="besides the target"
+    )
+    parser.add_argument("--size", type=int, default=60, help="side of the cutouts, px")
     arguments = parser.parse_args()
     agreed = True
     for name in ("demo", "field2"):
         with tempfile.TemporaryDirectory() as directory:
             names = [scenario.load(name).target.name, *arguments.sources.split(",")]
             print(name)
-            agreed = compare(arguments.peer_python, render(Path(directory), name, names)) and agreed
+            agreed = compare(arguments.peer_python, render(Path(directory), name, names, arguments.size)) and agreed
     print("agreed" if agreed else "NOT agreed", f"within {TOLERANCE:g}")
     return 0 if agreed else 1
 

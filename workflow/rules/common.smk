@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import validate
 
 _PACKAGE_HOME = str(Path(workflow.current_basedir).parent)
@@ -22,7 +23,14 @@ from spxflow import config as configuration
 from spxflow import files, observations, summary, transfer
 from spxflow.errors import ConfigError
 from spxflow.transfer.calibration import release_of
-from scripts import fetch_calibration, find_exposures, read_sources
+from spxflow.transfer.progress import Progress
+from scripts import (
+    fetch_calibration,
+    fetch_exposure,
+    find_exposures,
+    measure_exposure,
+    read_sources,
+)
 
 
 def check_configuration():
@@ -151,9 +159,9 @@ def _observations_of(table, mtime_ns):
     }
 
 
-def exposures(wildcards):
+def exposures(key):
     """Observations of a source by stem; waits for the query."""
-    table = checkpoints.find_exposures.get(source=wildcards.source).output.table
+    table = checkpoints.find_exposures.get(source=key).output.table
     return _observations_of(str(table), os.stat(table).st_mtime_ns)
 
 
@@ -166,7 +174,7 @@ def record_paths(stage):
     def paths(wildcards):
         return [
             f"{OUT}/{wildcards.source}/records/{stage}/{stem}.json"
-            for stem in exposures(wildcards)
+            for stem in exposures(wildcards.source)
         ]
 
     return paths
@@ -180,7 +188,7 @@ def image_path(wildcards):
 
 def observation_facts(wildcards):
     """One row of the observation table; not where it came from, which changes no measurement."""
-    return asdict(replace(exposures(wildcards)[wildcards.stem], url=""))
+    return asdict(replace(exposures(wildcards.source)[wildcards.stem], url=""))
 
 
 def neighbour_facts(wildcards):
@@ -207,6 +215,21 @@ def failed_runs(wildcards):
     return _failed_runs(record, image_path(wildcards))
 
 
+PROGRESS = Progress(logger.info)
+
+
+@functools.cache
+def progress_of(source):
+    """Progress of the transfers, which expects those of a source from the first one on."""
+    directory = f"{OUT}/{source}/records/transfer"
+    PROGRESS.expect(
+        sum(
+            not os.path.exists(f"{directory}/{stem}.json") for stem in exposures(source)
+        )
+    )
+    return PROGRESS
+
+
 # --- calibration ---
 
 
@@ -219,7 +242,7 @@ def calibration_of_exposure(wildcards):
     """Input function: the calibration that an exposure needs besides its own file."""
     if not NEEDS_CALIBRATION:
         return []
-    observation = exposures(wildcards)[wildcards.stem]
+    observation = exposures(wildcards.source)[wildcards.stem]
     return calibration_manifest(release_of(observation), observation.detector)
 
 

@@ -12,22 +12,15 @@ rule fetch_exposure:
     params:
         image=image_path,
         source=source_facts,
-        cutout=config["cutout"],
-        mode=config["download"]["mode"],
+        request={"mode": config["download"]["mode"], **config["cutout"]},
         failed_runs=failed_runs,
     message:
         "{wildcards.source}: fetching {wildcards.stem}"
     run:
-        from scripts.fetch_exposure import main
-
-        main(
-            exposures(wildcards)[wildcards.stem],
-            config,
-            output.record,
-            str(log),
-            params.image,
-            params.source,
-            params.failed_runs,
+        observation = exposures(wildcards.source)[wildcards.stem]
+        progress = progress_of(wildcards.source)
+        fetch_exposure.main(
+            observation, config, progress, output.record, log[0], **params
         )
 
 

@@ -18,15 +18,13 @@ rule measure_exposure:
     message:
         "{wildcards.source}: measuring {wildcards.stem}"
     run:
-        from scripts.measure_exposure import main
-
-        main(
+        measure_exposure.main(
             input.transfer,
             input.calibration,
             output.record,
-            str(log),
+            log[0],
             config,
-            **dict(params.items()),
+            **params,
         )
 
 

@@ -105,7 +105,7 @@ def measure_exposure(
 
 def _part_to_read(source: Star, settings: PhotometrySettings) -> SkyWindow | None:
     """A window with room for the scene; the whole file where the method wants statistics of all of it."""
-    if settings.errors.variance_repair == "image":
+    if settings.needs_whole_image:
         return None
     return SkyWindow(source.ra_deg, source.dec_deg, settings.window_px + _MARGIN_PX)
 

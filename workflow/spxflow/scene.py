@@ -110,11 +110,8 @@ def cut_out(exposure: Exposure, x: float, y: float, settings: PhotometrySettings
     on_image = ((rows >= 0) & (rows < ny))[:, None] & ((columns >= 0) & (columns < nx))[None, :]
     radius2 = (columns - x)[None, :] ** 2 + (rows - y)[:, None] ** 2
 
-    bad_bits = mask_of(settings.bad_flags, exposure.flag_bits)
-    sky_bits = bad_bits | mask_of(settings.background_flags, exposure.flag_bits)
-    has_value = np.isfinite(image) & ~((variance <= 0.0) | np.isinf(variance))
-    good = has_value & on_image & ((flags & bad_bits) == 0)
-    sky = good & ((flags & sky_bits) == 0)
+    good, sky = _masks(image, variance, flags, exposure, settings)
+    good, sky = good & on_image, sky & on_image
 
     if settings.errors.variance_repair == "image":
         n_repaired = _repair_from_image(variance, on_image, exposure.variance)
@@ -124,11 +121,13 @@ def cut_out(exposure: Exposure, x: float, y: float, settings: PhotometrySettings
     zodi_scale = 0.0
     if settings.zodi.subtract != "none":
         zodi = window(exposure.zodi, np.nan, np.float64)
-        zodi_scale = _zodi_scale(image, zodi, variance, sky, int(on_image.sum()), settings.zodi)
+        if settings.zodi.region == "image":
+            zodi_scale = _zodi_scale_of_image(exposure, settings)
+        else:
+            zodi_scale = _zodi_scale(image, zodi, variance, sky, int(on_image.sum()), settings.zodi)
         image = image - zodi_scale * zodi
         lost = ~np.isfinite(image)
         good, sky = good & ~lost, sky & ~lost
-
     return Scene(
         image=image,
         variance=variance,
@@ -147,6 +146,16 @@ def cut_out(exposure: Exposure, x: float, y: float, settings: PhotometrySettings
     )
 
 
+def _masks(
+    image: Array, variance: Array, flags: NDArray[np.integer], exposure: Exposure, settings: PhotometrySettings
+) -> tuple[Mask, Mask]:
+    """Pixels that are not bad, and those of them that are on no known source."""
+    bad_bits = mask_of(settings.bad_flags, exposure.flag_bits)
+    source_bits = mask_of(settings.background_flags, exposure.flag_bits)
+    good = np.isfinite(image) & ~((variance <= 0.0) | np.isinf(variance)) & ((flags & bad_bits) == 0)
+    return good, good & ((flags & source_bits) == 0)
+
+
 def _window(plane: NDArray[Any], x_first: int, y_first: int, size: int, fill: float, dtype: type) -> NDArray[Any]:
     """Square part of a plane, filled up where it leaves the plane."""
     ny, nx = plane.shape
@@ -158,9 +167,7 @@ def _window(plane: NDArray[Any], x_first: int, y_first: int, size: int, fill: fl
     return part
 
 
-def _zodi_scale(
-    image: Array, zodi: Array, variance: Array, sky: Mask, n_pixels: int, settings: ZodiSettings
-) -> float:
+def _zodi_scale(image: Array, zodi: Array, variance: Array, sky: Mask, n_pixels: int, settings: ZodiSettings) -> float:
     """Least-squares factor of the zodiacal light model on the sky pixels.
 
     With uniform weights there is no bias: the variance is nearly flat over the sky, and what it varies by follows the
@@ -179,6 +186,14 @@ def _zodi_scale(
     weighted = model / variance.flat[pixels] if settings.weights == "inverse_variance" else model
     scale = float(weighted @ image.flat[pixels] / (weighted @ model))
     return scale if settings.scale_min < scale <= settings.scale_max else 1.0
+
+
+def _zodi_scale_of_image(exposure: Exposure, settings: PhotometrySettings) -> float:
+    """The factor fitted on all of the image at hand."""
+    image, variance = exposure.image.astype(np.float64), exposure.variance.astype(np.float64)
+    _, sky = _masks(image, variance, exposure.flags, exposure, settings)
+    _repair_from_image(variance, np.ones(variance.shape, dtype=bool), exposure.variance)
+    return _zodi_scale(image, exposure.zodi.astype(np.float64), variance, sky, image.size, settings.zodi)
 
 
 def _repair_from_image(variance: Array, on_image: Mask, whole: NDArray[np.floating]) -> int:

@@ -82,7 +82,8 @@ class ZodiSettings(_Section):
     """Section ``photometry.zodi``: the zodiacal light model."""
 
     subtract: str = "scaled"  # scaled, as_is or none
-    weights: str = "uniform"  # of the pixels in the fit of the scale: uniform or inverse_variance
+    region: str = "window"  # where the scale is fitted: window (of the measurement) or image (all of it at hand)
+    weights: str = "uniform"  # of the pixels in that fit: uniform or inverse_variance
     scale_min: float = 0.0
     scale_max: float = 10.0
 
@@ -138,6 +139,11 @@ class PhotometrySettings(_Section):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """From the whole configuration."""
         return cls.from_mapping({**config.get("photometry", {}), "errors": config.get("errors", {})})
+
+    @property
+    def needs_whole_image(self) -> bool:
+        """Whether statistics of the whole image at hand are wanted."""
+        return self.errors.variance_repair == "image" or self.zodi.region == "image"
 
     @property
     def window_px(self) -> int:

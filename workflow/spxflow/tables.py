@@ -48,6 +48,7 @@ STATUSES = {
     "off_image": "the source is not on the image",
     "invalid_file": "the file cannot be read as a Level-2 image",
     "download_failed": "the file could not be had from the archive",
+    "no_calibration": "a calibration file that the measurement needs could not be had",
     "error": "the measurement failed in an unexpected way",
 }
 

@@ -36,9 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(action=_run)
     serve = commands.add_parser("serve", parents=[scenario, archive], help="serve the archive until told to stop")
     serve.add_argument("--port-file", type=Path, help="file that gets the port number once the archive answers")
-    serve.add_argument(
-        "--exit-with-parent", action="store_true", help="stop when the process that started this one ends"
-    )
+    serve.add_argument("--exit-with-parent", action="store_true", help="stop when the starting process ends")
     serve.set_defaults(action=_serve)
     truth = commands.add_parser("truth", parents=[scenario], help="write the true fluxes as CSV to standard output")
     truth.set_defaults(action=_write_truth)
@@ -63,9 +61,7 @@ def _archive_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: any free one (default)")
     options.add_argument("--faults", type=_faults, metavar="JSON", help="what goes wrong, as JSON or @FILE")
-    options.add_argument(
-        "--advertise", choices=("irsa", "self"), default="irsa", help="host in answers (default: irsa)"
-    )
+    options.add_argument("--advertise", choices=("irsa", "self"), default="irsa", help="host in answers")
     options.add_argument("--maxrec", type=int, help="rows that a query answers at most")
     options.add_argument("--ingested", type=int, metavar="N", help="only the first N files are there at first")
     options.add_argument("--request-log", type=Path, help="file that gets one JSON line a request")

@@ -79,7 +79,7 @@ def cloverleaf_exposures(ra_deg: float, dec_deg: float) -> tuple[Exposure, ...]:
     """The 108 real observations of the Cloverleaf, in order of time.
 
     Ids, times, versions, PSF FWHM, zodi scale, number of NaN variances and noise level are the real ones.
-    The column of the source is made up (one a large slew), its row follows from the real wavelength. Where the two
+    The column of the source is made up (one a large slew, within a pixel), its row follows from the real wavelength. Where the two
     detectors of an exposure then want rows some pixels apart (they do, by up to 17 px) each has its own pointing.
     """
     text = (files("spxflow.demo") / "data" / "cloverleaf_observations.csv").read_text(encoding="ascii")
@@ -98,7 +98,8 @@ def _cloverleaf_columns(rows: list[dict[str, str]]) -> dict[str, float]:
     for obs_id, wanted in by_obs.items():
         rng = generator("cloverleaf column", obs_id.rsplit("_", 1)[0])
         candidates = rng.uniform(EDGE_PX, FRAME - 1 - EDGE_PX, 2000)
-        columns[obs_id] = float(next(x for x in candidates if all(_row_fits(d, x, w) for d, w in wanted)))
+        column = next(x for x in candidates if all(_row_fits(d, x, w) for d, w in wanted))
+        columns[obs_id] = float(column + generator("cloverleaf phase", obs_id).uniform(-0.5, 0.5))
     return columns
 
 

@@ -178,8 +178,8 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe(
-            "demo", Target(213.942708, 11.495389, "cloverleaf"), seed=1,
-            kind="quasar", amplitude_ujy=1400.0, dim_mjd=(60849.5, 60852.0),
+            "demo", Target(213.942708, 11.495389, "cloverleaf"), seed=11,
+            kind="quasar", amplitude_ujy=2200.0, dim_mjd=(60849.5, 60852.0),
         ),
         Recipe(
             "field2", Target(271.340512, -38.617244, "field2"), seed=2, n=108, kind="cool star",

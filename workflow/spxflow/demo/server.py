@@ -289,6 +289,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
+        if path == CONTROL:
+            self._answer(self._read_request(path, url.query), None)
+            return
         kind = kind_of(path, url.query)
         started = self.traffic.now()
         concurrency = self.traffic.begin(self.open_connection, kind)
@@ -296,11 +299,9 @@ class _Handler(BaseHTTPRequestHandler):
         fault = None
         try:
             request = self._read_request(path, url.query)
-            if path != CONTROL:
-                plan = self.server.archive.faults
-                fault = plan.fault(path, self.traffic.attempt(path))
-                if plan.latency_s:
-                    time.sleep(plan.latency_s)
+            plan = self.server.archive.faults
+            fault = plan.fault(path, self.traffic.attempt(path))
+            time.sleep(plan.latency_s)
             self._answer(request, fault)
         except ConnectionError:
             self.close_connection = True
@@ -320,7 +321,7 @@ class _Handler(BaseHTTPRequestHandler):
                 fault=None if fault is None else fault.kind,
                 byte_range=self.headers.get("Range"),
             )
-            self.traffic.end(self.open_connection, None if path == CONTROL else entry)
+            self.traffic.end(self.open_connection, entry)
 
     def _read_request(self, path: str, query: str) -> Request:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

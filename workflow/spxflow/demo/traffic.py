@@ -130,15 +130,14 @@ class Traffic:
             self._in_progress.add(kind)
             return self._in_progress.add(ALL)
 
-    def end(self, connection: Connection, request: LoggedRequest | None) -> None:
-        """A request is done with; ``None`` leaves it out of the log."""
+    def end(self, connection: Connection, request: LoggedRequest) -> None:
+        """A request is done with."""
         with self._changed:
             self._finish(connection)
             self._unlogged -= 1
-            if request is not None:
-                self._requests.append(request)
-                if self._log is not None:
-                    self._log.write(json.dumps(dataclasses.asdict(request)) + "\n")
+            self._requests.append(request)
+            if self._log is not None:
+                self._log.write(json.dumps(dataclasses.asdict(request)) + "\n")
             self._changed.notify_all()
 
     def _drop_left(self) -> None:

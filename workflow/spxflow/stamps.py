@@ -1,0 +1,115 @@
+"""Small pictures of an exposure around the source: what was seen, what the PSF model says, what was left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spxflow.measure import UJY_PER_ARCSEC2
+from spxflow.mef import Calibration, Exposure, SkyWindow, read_exposure
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """The surroundings of the source on one exposure.
+
+    Attributes
+    ----------
+    image
+        Zodiacal light and background subtracted as in the measurement, MJy/sr, shape (n, n); NaN outside the image.
+    model
+        The PSF with the flux measured, MJy/sr. Neighbours are not in it.
+    masked
+        Pixels that the measurement does not use.
+    x, y
+        The source, 0-based pixels of the stamp.
+    aperture_radius_px
+        Radius of the aperture, or None.
+    """
+
+    image: Array
+    model: Array
+    masked: NDArray[np.bool_]
+    x: float
+    y: float
+    aperture_radius_px: float | None
+
+    @property
+    def residual(self) -> Array:
+        """Image minus model, MJy/sr."""
+        return self.image - self.model
+
+    @property
+    def noise(self) -> float:
+        """Robust scatter of the residual over the pixels used, MJy/sr; 1 where there are none."""
+        used = self.residual[~self.masked & np.isfinite(self.image)]
+        return float(1.4826 * np.median(np.abs(used - np.median(used)))) or 1.0 if used.size else 1.0
+
+
+def read_stamp(
+    path: Path | str,
+    record: Mapping[str, Any],
+    bad_flags: Iterable[str | int],
+    size_px: int,
+    calibration: Calibration | None = None,
+) -> Stamp | None:
+    """The stamp of a measured exposure from its file; None when the record has no place on the image.
+
+    Raises
+    ------
+    spxflow.mef.InvalidFile, OSError
+        When the file cannot be read.
+    """
+    if record["solid_angle_arcsec2"] is None:
+        return None
+    around = SkyWindow(record["ra_deg"], record["dec_deg"], size_px + 2)
+    return make_stamp(read_exposure(path, calibration, around), record, bad_flags, size_px)
+
+
+def make_stamp(exposure: Exposure, record: Mapping[str, Any], bad_flags: Iterable[str | int], size_px: int) -> Stamp:
+    """The stamp of a measured exposure, the source in its middle pixel.
+
+    Parameters
+    ----------
+    exposure
+        The part of the image around the source, or more.
+    record
+        Its record; position, flux, background and zodiacal light are taken from it.
+    bad_flags
+        Flags whose pixels were not used, by name or number.
+    size_px
+        Side of the stamp, pixels, odd.
+    """
+    half = size_px // 2
+    first_x, first_y = (round(record[name]) - half for name in ("x_det", "y_det"))
+    ny, nx = exposure.image.shape
+    columns, rows = first_x - exposure.x0 + np.arange(size_px), first_y - exposure.y0 + np.arange(size_px)
+    on_image = ((rows >= 0) & (rows < ny))[:, None] & ((columns >= 0) & (columns < nx))[None, :]
+    inside = np.ix_(np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1))
+
+    sky = (record["zodi_scale"] or 0.0) * exposure.zodi[inside] + _background(record)
+    image = np.where(on_image, exposure.image[inside] - sky, np.nan).astype(np.float64)
+    bad = (exposure.flags[inside] & exposure.mask_of(bad_flags)) != 0
+    share = exposure.psf.stamp(record["x_det"], record["y_det"], first_x, first_y, size_px, size_px)
+    flux = next((record[name] for name in ("psf_flux_ujy", "flux_ujy") if record[name] is not None), 0.0)
+    return Stamp(
+        image=image,
+        model=flux / (UJY_PER_ARCSEC2 * record["solid_angle_arcsec2"]) * share,
+        masked=bad | ~np.isfinite(image),
+        x=record["x_det"] - first_x,
+        y=record["y_det"] - first_y,
+        aperture_radius_px=record["aperture_radius_px"],
+    )
+
+
+def _background(record: Mapping[str, Any]) -> float:
+    levels = (record[name] for name in ("psf_background_mjysr", "background_mjysr"))
+    return next((level for level in levels if level is not None and math.isfinite(level)), 0.0)
