@@ -48,8 +48,8 @@ onstart:
 
 
 onsuccess:
-    print_summary()
+    print_summaries()
 
 
 onerror:
-    print_summary()
+    print_summaries()

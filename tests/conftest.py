@@ -17,6 +17,7 @@ class Workflow:
     def __init__(self, directory, archive_url):
         self.directory = Path(directory)
         self.archive_url = archive_url
+        self.configfile = REPOSITORY / "config" / "demo.yaml"
 
     def command(self, *arguments, config=()):
         """The command line: options and targets of snakemake, and ``key=value`` entries for ``--config``."""
@@ -25,7 +26,7 @@ class Workflow:
         return [
             *(sys.executable, "-m", "snakemake", "--cores", "2", "--snakefile", str(REPOSITORY / "Snakefile")),
             *flags,
-            *("--configfile", str(REPOSITORY / "config" / "demo.yaml")),
+            *("--configfile", str(self.configfile)),
             *("--config", f"archive={{url: '{self.archive_url}'}}", *config),
             *(("--", *targets) if targets else ()),
         ]

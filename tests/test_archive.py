@@ -8,7 +8,6 @@ from answers import answering
 from spxflow import archive
 from spxflow.archive import datalink
 from spxflow.archive.listing import ListedFile, exposures
-from spxflow.archive.positions import position_at
 from spxflow.archive.search import find
 from spxflow.archive.urls import data_url, moved_url
 from spxflow.demo import scenario, server
@@ -92,7 +91,9 @@ def test_bands_and_times_narrow_the_search(releases, settings, service):
     everything = found(releases, settings).observations
     times = sorted(one.mjd_mid for one in everything)
     query = archive.QuerySettings(mjd_min=times[20] - 1e-4, mjd_max=times[60] + 1e-4)
-    wanted = {one.stem for one in everything if one.band in ("D1", "D5") and times[20] <= one.mjd_mid <= times[60] + 1e-4}
+    wanted = {
+        one.stem for one in everything if one.band in ("D1", "D5") and times[20] <= one.mjd_mid <= times[60] + 1e-4
+    }
     answer = found(releases, settings, query, ("D1", "D5")).observations
     assert {one.stem for one in answer} == wanted
     assert 0 < len(wanted) < len(everything)
@@ -115,14 +116,13 @@ def test_empty_sky_is_an_empty_answer(settings, service):
     assert answer.ignored == ()
 
 
-def test_a_moving_source_is_sought_where_it_is_now(releases, releases_archive, settings):
+def test_a_moving_source_is_sought_where_it_is_now(releases, settings):
     years = (61100.0 - 51544.5) / 365.25
-    fast = source_at(releases.target, pmra_masyr=-50_000.0, pmdec_masyr=80_000.0, epoch_yr=2000.0)
-    ra, dec = position_at(fast, 61100.0)
-    assert dec - fast.dec_deg == pytest.approx(years * 80.0 / 3600.0)
-    assert (ra - fast.ra_deg) * math.cos(math.radians(fast.dec_deg)) == pytest.approx(-years * 50.0 / 3600.0)
-    shifted = replace(fast, dec_deg=fast.dec_deg - 4.0, pmdec_masyr=4.0 / years * 3.6e6, pmra_masyr=0.0)
-    assert find([shifted], settings, ALL, BANDS)["target"] == found(releases, settings)
+    here = source_at(releases.target, epoch_yr=2000.0)
+    away = replace(here, dec_deg=here.dec_deg - 4.0)
+    moving = replace(away, pmdec_masyr=4.0 / years * 3.6e6)
+    assert find([away], settings, ALL, BANDS)["target"] != found(releases, settings)
+    assert find([moving], settings, ALL, BANDS)["target"] == found(releases, settings)
 
 
 # --- answers that fail, and answers that are cut off
@@ -148,7 +148,7 @@ def test_a_job_answers_when_the_synchronous_service_does_not(releases, fault):
         settings = archive.ArchiveSettings(url=local.url, retries=1, retry_wait_s=0.01)
         answer = found(releases, settings)
         assert len(answer.observations) == 86
-        assert any("sync" in message for message in answer.messages)
+        assert "answered as a job" in answer.messages[0]
         assert any(request.path.startswith("/TAP/async/") for request in local.requests)
 
 
@@ -199,7 +199,7 @@ ERROR_DOCUMENT = b"""<?xml version="1.0" encoding="utf-8"?>
 def test_an_error_document_with_status_200_is_an_error(service, tmp_path):
     with answering(lambda path: (200, {"Content-Type": "text/xml"}, ERROR_DOCUMENT)) as url:
         settings = archive.ArchiveSettings(url=url, service=service, retries=0, cache=tmp_path)
-        with pytest.raises(archive.ArchiveError, match="dec value 95" if service == "sia" else url):
+        with pytest.raises(archive.ArchiveError, match="dec value 95"):
             find([Source("x", "x", 10.0, 20.0)], settings, ALL, BANDS)
 
 
@@ -215,7 +215,7 @@ BOMB = (
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [(BOMB, "entities"), (BOMB.decode().encode("utf-16"), "entities"), (b"x" * 2_100_000, "larger"), (b"", "")],
+    [(BOMB, "entities"), (BOMB.decode().encode("utf-16"), "entities"), (b"x" * 2_100_000, "larger"), (b"", ".")],
     ids=["bomb", "bomb in UTF-16", "huge", "empty"],
 )
 def test_hostile_answers_are_refused(service, body, reason, tmp_path):
@@ -355,7 +355,9 @@ def test_datalink_answers_are_kept_across_runs(releases, releases_archive, setti
     releases_archive.traffic.forget()
     first = found(releases, settings)
     asked = len(datalink_requests(releases_archive))
-    dids = sum(len({(file.obs_id, file.detector, name) for name in file.collections}) for file in releases.files.values())
+    dids = sum(
+        len({(file.obs_id, file.detector, name) for name in file.collections}) for file in releases.files.values()
+    )
     assert asked <= math.ceil(dids / 40)
     assert found(releases, settings) == first
     assert len(datalink_requests(releases_archive)) == asked
@@ -376,7 +378,11 @@ def test_a_new_version_is_seen_behind_a_kept_datalink_answer(releases, settings)
     by_exposure = {}
     for file in releases.files.values():
         by_exposure.setdefault((file.obs_id, file.detector), []).append(file)
-    newer = [max(files, key=lambda file: parse_stem(file.stem).version_key) for files in by_exposure.values() if len(files) > 1]
+    newer = [
+        max(files, key=lambda file: parse_stem(file.stem).version_key)
+        for files in by_exposure.values()
+        if len(files) > 1
+    ]
     with server.running(releases) as local:
         settings = replace(settings, url=local.url, service="obscore")
         local.hide(file.path for file in newer)

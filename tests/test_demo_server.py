@@ -257,7 +257,8 @@ def test_more_rows_than_asked_for_are_an_overflow_not_a_short_list(tap):
     assert (len(cut), cut.query_status) == (7, "OVERFLOW")
     exact = tap.search("SELECT * FROM spherex.plane", maxrec=108)
     assert (len(exact), exact.query_status) == (108, "OK")
-    assert len(tap.search("SELECT TOP 5 * FROM (SELECT TOP 3 * FROM spherex.plane) few")) == 3
+    assert len(tap.search("SELECT TOP 2 * FROM (SELECT TOP 3 * FROM spherex.plane) few")) == 2
+    assert tap.search("SELECT count(*) n FROM (SELECT TOP 3 * FROM spherex.plane) few")["n"][0] == 3
 
 
 def test_server_limit_is_published_and_overflows(demo):
@@ -525,6 +526,8 @@ def test_cutouts_at_the_edge_are_clipped():
     assert request.window(lambda ra, dec: (ra, dec), (0.0, 0.0), 1.0) == (0, 2000, 40, 40)
     with pytest.raises(CutoutError, match="overlap"):
         CutoutRequest.parse("-40,1000px", "60px").window(lambda ra, dec: (ra, dec), (0.0, 0.0), 1.0)
+    with pytest.raises(CutoutError, match="overlap"):  # the distortion means nothing that far out
+        CutoutRequest.parse("100,50", "60px").window(lambda ra, dec: (1000.0, 1000.0), (140.0, 50.0), 1.0)
 
 
 def test_cutouts_ignore_ranges_and_are_compressed_for_those_who_accept_it(archive, demo):
@@ -554,6 +557,17 @@ def test_client_that_leaves_early_costs_a_fraction_of_the_file(own_archive, demo
     assert own_archive.traffic.summary()["max_connections"]["cutout"] == 1
     assert plain_get(f"{own_archive.url}{path}").status_code == 200
     assert capfd.readouterr().err == ""
+
+
+def test_connection_that_the_client_has_closed_is_not_counted_any_more(own_archive, demo):
+    own_archive.set_faults({"files": {"*": {"kind": "stall", "seconds": 0.5, "fraction": 0.01}}})
+    for index in range(3):
+        connection = http.client.HTTPConnection("127.0.0.1", own_archive.port)
+        connection.request("GET", f"/ibe/data/spherex/{file_at(demo, index).path}{CUTOUT}")
+        connection.getresponse().read(1000)
+        connection.close()
+    summary = own_archive.traffic.summary()
+    assert (summary["max_connections"]["all"], summary["max_in_progress"]["cutout"]) == (1, 1)
 
 
 def wait_until(condition, seconds=5.0):
@@ -696,6 +710,8 @@ def test_statuses_in_the_order_of_attempts(own_archive, demo):
     assert "Retry-After" not in answers[5].headers
     assert plain_get(f"{image_url(own_archive, file_at(demo, 1))}{CUTOUT}").status_code == 200
     assert own_archive.traffic.summary()["faults"] == {"404": 1, "429": 1, "500": 1, "502": 1, "503": 1, "504": 1}
+    own_archive.set_faults({"files": {"*0062_1D3*": ["404"]}})
+    assert [plain_get(url).status_code for _ in range(2)] == [404, 200]
 
 
 def spoilt(archive, demo, fault):
@@ -748,7 +764,7 @@ def test_slow_answers(own_archive, demo):
         (0.5, timed(bytes_per_s=size / 0.5)),
     ):
         assert taken[0] == size
-        assert 0.8 * seconds < taken[1] < seconds + 1.0
+        assert 0.8 * seconds < taken[1] < seconds + 3.0
 
 
 def test_rates_are_met_and_do_not_depend_on_the_order_of_requests():

@@ -10,7 +10,14 @@ import yaml
 from conftest import Workflow
 
 SOURCE = "demo/cloverleaf"
-PRODUCTS = ("query_summary.yaml", "downloads.json", "photometry.json", "lightcurve.csv", "combined_plot.png")
+PRODUCTS = (
+    "../cloverleaf.yaml",
+    "query_summary.yaml",
+    "downloads.json",
+    "photometry.json",
+    "lightcurve.csv",
+    "combined_plot.png",
+)
 PER_FILE = {"fetch_exposure", "measure_exposure"}
 
 
@@ -148,6 +155,15 @@ def test_a_wrong_option_stops_before_any_work(workflow, config, message):
     printed = workflow.run(config=[config], status=1)
     assert message in " ".join(printed.split())
     assert not (workflow.directory / SOURCE).exists()
+
+
+def test_the_state_of_a_run_repeats_it(copied):
+    state = yaml.safe_load((copied.directory / SOURCE / "cloverleaf.yaml").read_text(encoding="utf-8"))
+    assert len(state["state"]["files"]) == state["state"]["photometry"]["n_exposures"] == 108
+    assert all(len(file["sha256"]) == 64 for file in state["state"]["files"])
+    assert state["state"]["versions"].keys() >= {"spxflow", "snakemake", "astropy"}
+    copied.configfile = copied.directory / SOURCE / "cloverleaf.yaml"
+    assert copied.jobs_to_do() == {}
 
 
 def test_two_runs_on_one_source_do_not_mix(copied):

@@ -2,6 +2,7 @@
 import functools
 import os
 import sys
+import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,8 +29,15 @@ from scripts import (
     fetch_calibration,
     fetch_exposure,
     find_exposures,
+    gather_records,
     measure_exposure,
+    print_summary,
     read_sources,
+    summarise_downloads,
+    summarise_query,
+    write_lightcurve,
+    write_photometry,
+    write_state,
 )
 
 
@@ -37,6 +45,7 @@ def check_configuration():
     """Complete the configuration in place; the sources it names, and the neighbours of a source by its key."""
     try:
         config.update(configuration.complete(config))
+        config.pop(configuration.STATE, None)
         validate(config, str(configuration.schema_path()))
         transfer.TransferSettings.from_config(config)
         sources = read_sources.main(config)
@@ -54,7 +63,10 @@ PRODUCTS = [
     "results/photometry.json",
     "results/lightcurve.csv",
     "results/combined_plot.png",
+    "{source}.yaml",
 ]
+# options that say where things are and how patiently they are asked for, which change no product
+PLACES = ("archive", "outdir")
 LOCKS = []
 
 # What a measurement depends on, and which calibration it needs besides the files themselves.
@@ -104,6 +116,16 @@ def hold_source_locks():
             ) from None
 
 
+def logged(log, main, *arguments, **options):
+    """Call the function of a script; what it did not expect goes to the job's log as well as up."""
+    try:
+        main(*arguments, **options)
+    except Exception:
+        with open(log[0], "a", encoding="utf-8") as stream:
+            stream.write(traceback.format_exc())
+        raise
+
+
 # --- sources and their exposures ---
 
 
@@ -115,7 +137,7 @@ def of_all_sources(product):
             raise WorkflowError(
                 "no source: give a position, as in --config ra=213.942708 dec=11.495389, a name, or sources=catalogue.csv"
             )
-        return [f"{OUT}/{key}/{product}" for key in SOURCES]
+        return [f"{OUT}/{key}/{product.format(source=key)}" for key in SOURCES]
 
     return paths
 
@@ -264,9 +286,7 @@ def file_bytes_estimated():
     return summary.estimated_bytes(config["download"]["mode"], width_px * height_px)
 
 
-def print_summary():
+def print_summaries():
     """Say what came out, for each source."""
-    from scripts.print_summary import main
-
     for key in SOURCES:
-        main(f"{OUT}/{key}")
+        print_summary.main(f"{OUT}/{key}")

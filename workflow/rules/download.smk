@@ -19,8 +19,15 @@ rule fetch_exposure:
     run:
         observation = exposures(wildcards.source)[wildcards.stem]
         progress = progress_of(wildcards.source)
-        fetch_exposure.main(
-            observation, config, progress, output.record, log[0], **params
+        logged(
+            log,
+            fetch_exposure.main,
+            observation,
+            config,
+            progress,
+            output.record,
+            log[0],
+            **params,
         )
 
 
@@ -36,7 +43,9 @@ rule fetch_calibration:
     message:
         "calibration of {wildcards.release} D{wildcards.detector}"
     run:
-        fetch_calibration.main(
+        logged(
+            log,
+            fetch_calibration.main,
             output.manifest,
             str(log),
             config,
@@ -58,6 +67,10 @@ rule summarise_downloads:
     message:
         "{wildcards.source}: download summary"
     run:
-        from scripts.summarise_downloads import main
-
-        main(input.records, output.downloads, params.query_summary)
+        logged(
+            log,
+            summarise_downloads.main,
+            input.records,
+            output.downloads,
+            params.query_summary,
+        )

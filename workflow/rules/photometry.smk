@@ -18,7 +18,9 @@ rule measure_exposure:
     message:
         "{wildcards.source}: measuring {wildcards.stem}"
     run:
-        measure_exposure.main(
+        logged(
+            log,
+            measure_exposure.main,
             input.transfer,
             input.calibration,
             output.record,
@@ -42,9 +44,9 @@ rule gather_records:
     message:
         "{wildcards.source}: gathering photometry records"
     run:
-        from scripts.gather_records import main
-
-        main(
+        logged(
+            log,
+            gather_records.main,
             input.records,
             output.exposures,
             params.source,
@@ -63,6 +65,4 @@ rule write_photometry:
     message:
         "{wildcards.source}: photometry.json"
     run:
-        from scripts.write_photometry import main
-
-        main(input.exposures, output.photometry)
+        logged(log, write_photometry.main, input.exposures, output.photometry)

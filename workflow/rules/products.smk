@@ -15,9 +15,7 @@ rule write_lightcurve:
     message:
         "{wildcards.source}: light curve table"
     run:
-        from scripts.write_lightcurve import main
-
-        main(input.exposures, output.lightcurve)
+        logged(log, write_lightcurve.main, input.exposures, output.lightcurve)
 
 
 rule plot_combined:
@@ -39,3 +37,34 @@ rule plot_combined:
         "{wildcards.source}: spectrum and light curve plot"
     script:
         "../../scripts/plot_combined.py"
+
+
+rule write_state:
+    input:
+        found=rules.find_exposures.output.found,
+        transfers=record_paths("transfer"),
+        exposures=rules.gather_records.output.exposures,
+    output:
+        state=f"{OUT}/{{source}}/{{source}}.yaml",
+    log:
+        f"{OUT}/{{source}}/logs/write_state.log",
+    params:
+        source=source_facts,
+        options={
+            section: options
+            for section, options in config.items()
+            if section not in PLACES
+        },
+    message:
+        "{wildcards.source}: what was done"
+    run:
+        logged(
+            log,
+            write_state.main,
+            input.found,
+            input.transfers,
+            input.exposures,
+            output.state,
+            config,
+            params.source,
+        )

@@ -15,7 +15,9 @@ checkpoint find_exposures:
     message:
         "{wildcards.source}: asking the archive for exposures"
     run:
-        find_exposures.main(
+        logged(
+            log,
+            find_exposures.main,
             QUESTIONS,
             wildcards.source,
             config,
@@ -40,9 +42,9 @@ rule summarise_query:
     message:
         "{wildcards.source}: query summary"
     run:
-        from scripts.summarise_query import main
-
-        main(
+        logged(
+            log,
+            summarise_query.main,
             input.table,
             input.found,
             output.summary,

@@ -35,8 +35,8 @@ def circle_weights(x: float, y: float, radius: float, shape: tuple[int, int]) ->
     y_first, y_last = _reach(y, radius, shape[0])
     if x_first >= x_last or y_first >= y_last:
         return weights
-    x_borders = (np.arange(x_first, x_last + 1) - 0.5 - x) / radius
-    y_borders = (np.arange(y_first, y_last + 1) - 0.5 - y) / radius
+    x_borders = (np.arange(x_first, x_last + 1, dtype=np.float64) - 0.5 - x) / radius
+    y_borders = (np.arange(y_first, y_last + 1, dtype=np.float64) - 0.5 - y) / radius
     quadrants = _quadrant_area(x_borders[None, :], y_borders[:, None])
     inside = np.diff(np.diff(quadrants, axis=0), axis=1) * radius**2
     weights[y_first:y_last, x_first:x_last] = np.clip(inside, 0.0, 1.0) * (inside > 1e-12)
@@ -126,13 +126,26 @@ class ApertureSum:
         return float(np.sqrt(self.pixel_variance + self.background_variance))
 
 
-def total_sum(aperture: Aperture, image: Array, variance: Array, background: Background) -> ApertureSum:
-    """Sum over the good pixels, weights squared in the variance."""
+def total_sum(
+    aperture: Aperture, image: Array, variance: Array, background: Background, borrowed: Array | None = None
+) -> ApertureSum:
+    """Sum over the good pixels, weights squared in the variance.
+
+    Where neighbours were taken out of the image, the sum follows the pixels they were fitted on too: ``borrowed`` is
+    how much of each pixel, shape (ny, nx), went out of the sum with them.
+    """
     weights = aperture.weights.flat[aperture.used]
     area = float(weights.sum())
+    if borrowed is None:
+        pixel_variance = float(weights**2 @ variance.flat[aperture.used])
+    else:
+        net = -borrowed.ravel()
+        net[aperture.used] += weights
+        touched = np.flatnonzero(net)
+        pixel_variance = float(net[touched] ** 2 @ variance.flat[touched])
     return ApertureSum(
         value=float(weights @ image.flat[aperture.used]) - background.level * area,
-        pixel_variance=float(weights**2 @ variance.flat[aperture.used]),
+        pixel_variance=pixel_variance,
         background_variance=(background.error * area) ** 2,
     )
 

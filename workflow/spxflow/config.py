@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from jsonschema import ValidationError
 
 _PACKAGE = Path(__file__).resolve().parent
+STATE = "state"
+"""Section of ``{source}.yaml`` that is the record of a run."""
+
 _NULLS = frozenset({"", "null", "none", "~"})
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -46,12 +49,15 @@ def defaults() -> dict[str, Any]:
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     """The whole configuration from the options given: checked, typed, defaults filled in.
 
+    What an earlier run recorded of itself in a configuration (:data:`STATE`) is left out.
+
     Raises
     ------
     ConfigError
         For the first option that is unknown, of a wrong type or out of range.
     """
     schema = load_schema()
+    given = {key: value for key, value in given.items() if key != STATE}
     _refuse_unknown(given, schema, ())
     config = _fill_defaults(_read_text(given, schema), schema)
     _refuse_invalid(config, schema)

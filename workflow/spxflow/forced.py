@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from spxflow.background import clip
 from spxflow.scene import Scene
-from spxflow.settings import BackgroundSettings, PsfSettings
+from spxflow.settings import NEIGHBOUR_CORE_PX, BackgroundSettings, PsfSettings
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.intp]
 
-_NEIGHBOUR_RADIUS_PX = 2.0  # pixels this near to a neighbour enter the fit even on a known source
 _LEAST_SHARE = 0.2  # of a neighbour's flux on fitted pixels, below it it is left out
 _LEAST_VARIANCE = 0.25  # of a pixel, in units of its model's
 _SPARE_PIXELS = 3
@@ -46,6 +45,9 @@ class PsfFit:
         Pixels in the fit.
     fracflux
         Light of the neighbours over the target's, both weighted by the target's PSF.
+    pixels, influence
+        Indices into the flattened scene, shape (n,), and how much each flux follows each of these pixels, shape
+        (sources, n).
     """
 
     fluxes: Array
@@ -55,6 +57,8 @@ class PsfFit:
     chi2_dof: float | None
     n_pixels: int
     fracflux: float
+    pixels: Pixels
+    influence: Array
 
     @property
     def flux(self) -> float:
@@ -98,13 +102,13 @@ def fit_psf(
     inner = np.flatnonzero(core & scene.good)
     pixels = np.concatenate([inner, sky])
     members = tuple(k for k, (_, _, share) in enumerate(neighbours) if share.flat[pixels].sum() >= _LEAST_SHARE)
-    design = _design(scene, pixels, [profile, *(neighbours[k][2] for k in members)], settings.background)
+    design = _design(scene, pixels, [profile, *(neighbours[k][2] for k in members)], settings.background == "plane")
     n_sources = 1 + len(members)
     data, variance = scene.image.flat[pixels], scene.variance.flat[pixels]
     if inner.size < design.shape[1] + _SPARE_PIXELS or not profile.flat[inner].any():
         return None
 
-    first = _solve(design, data, np.ones_like(data))
+    first = weighted_least_squares(design, data, np.ones_like(data))
     if first is None:
         return None
     residual = data - design @ first[0]
@@ -114,7 +118,7 @@ def fit_psf(
     design, data, variance = design[keep], data[keep], variance[keep]
 
     smooth, per_brightness = _smooth_variance(design, first[0], data, variance, n_sources, inner.size)
-    second = _solve(design, data, 1.0 / smooth)
+    second = weighted_least_squares(design, data, 1.0 / smooth)
     if second is None:
         return None
     solution, inverse = second
@@ -136,6 +140,8 @@ def fit_psf(
         chi2_dof=float((residual[near] ** 2 / expected[near]).sum() / free) if free > 0 else None,
         n_pixels=int(keep.sum()),
         fracflux=float(fitted @ others) / own,
+        pixels=pixels[keep],
+        influence=(inverse @ weighted.T)[:n_sources],
     )
 
 
@@ -144,22 +150,30 @@ def _core(scene: Scene, neighbours: Sequence[tuple[float, float, Array]], settin
     core = scene.radius2 <= settings.radius_px**2
     columns, rows = np.arange(scene.image.shape[1]), np.arange(scene.image.shape[0])
     for x, y, _ in neighbours:
-        core |= (columns - x)[None, :] ** 2 + (rows - y)[:, None] ** 2 <= _NEIGHBOUR_RADIUS_PX**2
+        core |= (columns - x)[None, :] ** 2 + (rows - y)[:, None] ** 2 <= NEIGHBOUR_CORE_PX**2
     return core
 
 
-def _design(scene: Scene, pixels: Pixels, profiles: Sequence[Array], background: str) -> Array:
-    """Columns of the model: sources, constant, and slopes along x and y for a plane."""
+def _design(scene: Scene, pixels: Pixels, profiles: Sequence[Array], with_slopes: bool) -> Array:
+    """Columns of the model: sources, constant, and slopes along x and y if asked for."""
     columns = [profile.flat[pixels] for profile in profiles]
     columns.append(np.ones(pixels.size))
-    if background == "plane":
+    if with_slopes:
         rows, cols = np.divmod(pixels, scene.image.shape[1])
         columns += [cols - scene.x, rows - scene.y]
     return np.stack(columns, axis=1)
 
 
-def _solve(design: Array, data: Array, weights: Array) -> tuple[Array, Array] | None:
-    """Weighted least squares: solution and inverse of the normal matrix; None if the columns are not independent."""
+def weighted_least_squares(design: Array, data: Array, weights: Array) -> tuple[Array, Array] | None:
+    """Weighted least squares: solution and inverse of the normal matrix; None if the columns are not independent.
+
+    Parameters
+    ----------
+    design
+        Model columns, shape (n, k).
+    data, weights
+        Shape (n,).
+    """
     weighted = design * weights[:, None]
     normal = weighted.T @ design
     scale = np.sqrt(np.diagonal(normal))

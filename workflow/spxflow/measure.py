@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spxflow.aperture import Aperture, ApertureSum, place_aperture, raw_sum, total_sum
 from spxflow.background import Background, Surroundings, find_pixels
 from spxflow.background import measure as measure_background
@@ -119,13 +121,14 @@ def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neig
         return record | {"status": "off_image", "reason": "the source is not on the image"}
 
     scene = cut_out(exposure, target.x, target.y, settings)
-    profile = scene.profile(exposure, scene.x, scene.y)
+    profile = source_profile(exposure, scene, scene.x, scene.y, settings)
     others = place_neighbours(exposure, scene, neighbours, target, observer, settings)
     psf = measure_psf(scene, profile, others, settings)
-    if settings.neighbours.fit:
-        scene = without_neighbours(scene, psf, others)
     aperture = place_aperture(scene.x, scene.y, aperture_radius(exposure, target, settings), ~scene.good)
-    sums = measure_aperture(scene, profile, aperture, settings)
+    borrowed = None
+    if psf is not None and psf.neighbours and settings.neighbours.fit:
+        scene, borrowed = without_neighbours(scene, aperture, psf, others)
+    sums = measure_aperture(scene, profile, aperture, settings, borrowed)
     error_scale = blank_sky_scale(scene, aperture.radius)
 
     unit = target.ujy_per_mjysr
@@ -215,8 +218,14 @@ def place_neighbours(
         x, y = (float(value) for value in exposure.wcs.sky_to_pixel(*position))
         if math.hypot(x - target.x, y - target.y) <= settings.neighbours.radius_px:
             x, y = x - target.x + scene.x, y - target.y + scene.y
-            placed.append((x, y, scene.profile(exposure, x, y)))
+            placed.append((x, y, source_profile(exposure, scene, x, y, settings)))
     return placed
+
+
+def source_profile(exposure: Exposure, scene: Scene, x: float, y: float, settings: PhotometrySettings) -> Array:
+    """Share of a source's flux in each pixel of the scene, the source at pixel (x, y) of it by the WCS."""
+    offset_x, offset_y = settings.psf.offset_px
+    return scene.profile(exposure, x + offset_x, y + offset_y)
 
 
 # --- how much ---
@@ -236,14 +245,13 @@ def measure_psf(scene: Scene, profile: Array, others: Sequence[Placed], settings
     return dataclasses.replace(alone, fracflux=joint.fracflux) if joint and alone else alone
 
 
-def without_neighbours(scene: Scene, psf: PsfFit | None, others: Sequence[Placed]) -> Scene:
-    """The scene less the light of the fitted neighbours."""
-    if psf is None or not psf.neighbours:
-        return scene
-    image = scene.image.copy()
-    for index, flux in zip(psf.neighbours, psf.fluxes[1:], strict=True):
+def without_neighbours(scene: Scene, aperture: Aperture, psf: PsfFit, others: Sequence[Placed]) -> tuple[Scene, Array]:
+    """The scene less the light of the fitted neighbours, and how much of each pixel left the aperture with it."""
+    image, borrowed = scene.image.copy(), np.zeros_like(scene.image)
+    for index, flux, influence in zip(psf.neighbours, psf.fluxes[1:], psf.influence[1:], strict=True):
         image -= flux * others[index][2]
-    return dataclasses.replace(scene, image=image)
+        borrowed.flat[psf.pixels] += aperture.psf_fraction(others[index][2]) * influence
+    return dataclasses.replace(scene, image=image), borrowed
 
 
 @dataclass(frozen=True)
@@ -260,8 +268,10 @@ class ApertureSums:
     masked_fraction: float
 
 
-def measure_aperture(scene: Scene, profile: Array, aperture: Aperture, settings: PhotometrySettings) -> ApertureSums:
-    """Background around the aperture, and sums within it.
+def measure_aperture(
+    scene: Scene, profile: Array, aperture: Aperture, settings: PhotometrySettings, borrowed: Array | None = None
+) -> ApertureSums:
+    """Background around the aperture, and sums within it; ``borrowed`` as in :func:`without_neighbours`.
 
     The source's own light in the background's pixels, known from the PSF once the flux is, is taken out of them.
     """
@@ -276,12 +286,12 @@ def measure_aperture(scene: Scene, profile: Array, aperture: Aperture, settings:
     values, share = scene.image.flat[pixels], profile.flat[pixels]
     simple = settings.errors.method == "simple"
     background = measure_background(values, step, settings.background, simple)
-    total = total_sum(aperture, scene.image, scene.variance, background)
+    total = total_sum(aperture, scene.image, scene.variance, background, borrowed)
     if settings.background.remove_source and fraction > 0.0 and share.any():
         for _ in range(_ROUNDS_OF_OWN_LIGHT):
             own = total.value / fraction * share
             background = measure_background(values - own, step, settings.background, simple)
-            total = total_sum(aperture, scene.image, scene.variance, background)
+            total = total_sum(aperture, scene.image, scene.variance, background, borrowed)
     raw = raw_sum(aperture, scene.image, scene.variance, background, simple)
     return ApertureSums(background, raw, total if fraction > 0.0 else None, fraction, masked)
 

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from spxflow.errors import ConfigError
 from spxflow.position import Observer, Star, apparent_position, direction
+from spxflow.settings import NeighbourSettings
 
 _SAME_SOURCE_ARCSEC = 0.5  # closer than this it is the target itself under another name
+_ARCSEC_PER_PX = 6.2  # at least: to search by, not to measure
+_ROOM_FOR_MOTION_ARCSEC = 60.0
 _ARCSEC_PER_RADIAN = math.degrees(1.0) * 3600.0
 
 _COLUMNS = {
@@ -69,11 +72,19 @@ def _neighbour(row: dict[str, str], path: Path | str, number: int) -> Neighbour:
     return Neighbour(**values)
 
 
-def near(star: Star, others: Iterable[Star], radius_arcsec: float) -> tuple[Neighbour, ...]:
-    """Those of the other stars within a radius of this one, by catalogue positions; itself not.
+def neighbours_of(star: Star, catalogue: Iterable[Star], settings: NeighbourSettings) -> tuple[Neighbour, ...]:
+    """Neighbours of a source: from the file of the options, and of the other sources of the catalogue if wanted.
 
-    Meant to be called once a source; allow for proper motions in the radius.
+    Meant to be called once a source. Those that come near enough only in some exposures are among them.
     """
+    candidates: list[Star] = list(catalogue) if settings.catalogue else []
+    if settings.file is not None:
+        candidates.extend(read_neighbours(settings.file))
+    return near(star, candidates, settings.radius_px * _ARCSEC_PER_PX + _ROOM_FOR_MOTION_ARCSEC)
+
+
+def near(star: Star, others: Iterable[Star], radius_arcsec: float) -> tuple[Neighbour, ...]:
+    """Those of the other stars within a radius of this one, by catalogue positions; itself not."""
     here = direction(star.ra_deg, star.dec_deg)
     found = []
     for other in others:

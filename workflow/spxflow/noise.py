@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spxflow.aperture import circle_weights
 from spxflow.background import clip
+from spxflow.forced import weighted_least_squares
 from spxflow.scene import Scene
 
 _CLEAR_OF_SOURCE_PX = 5.0
@@ -30,7 +33,7 @@ def blank_sky_scale(scene: Scene, radius: float) -> float | None:
     n_tiles = scene.image.shape[0] // side
     extent = n_tiles * side
 
-    def tiles(plane: np.ndarray) -> np.ndarray:
+    def tiles(plane: NDArray[Any]) -> NDArray[Any]:
         cut = plane[:extent, :extent].reshape(n_tiles, side, n_tiles, side)
         return cut.transpose(0, 2, 1, 3).reshape(n_tiles * n_tiles, side * side)
 
@@ -45,8 +48,10 @@ def blank_sky_scale(scene: Scene, radius: float) -> float | None:
     kept = np.ones(clean.size, dtype=bool)
     plane = np.column_stack([np.ones(clean.size), columns - columns.mean(), rows - rows.mean()])
     for _ in range(2):
-        level, *_ = np.linalg.lstsq(plane[kept], sums[kept], rcond=None)
-        pulls = (sums - plane @ level) / errors
+        level = weighted_least_squares(plane[kept], sums[kept], np.ones(int(kept.sum())))
+        if level is None:
+            return None
+        pulls = (sums - plane @ level[0]) / errors
         kept = clip(pulls, _CLIP_SIGMA, _CLIP_ROUNDS)
     free = max(int(kept.sum()) - plane.shape[1], 1)
     return float(math.sqrt((pulls[kept] ** 2).sum() / free) / _STD_AFTER_CLIP)

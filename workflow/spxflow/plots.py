@@ -194,7 +194,7 @@ def combined_figure(
     if not len(drawn):
         figure.text(0.5, 0.5, _nothing_to_draw(records), ha="center", va="center")
         return figure
-    segments = _segments(drawn.mjd, settings.break_gaps_days)
+    segments = time_segments(drawn.mjd, settings.break_gaps_days)
     widths = _segment_widths(segments)
     grid = figure.add_gridspec(2, len(segments) + 1, width_ratios=(*widths, 0.025))
     limits = value_range(drawn, settings)
@@ -503,7 +503,7 @@ def _draw_legend(figure: Figure, drawn: Points, settings: PlotSettings, quality:
 # --- axes --------------------------------------------------------------------------------------
 
 
-def _segments(mjd: np.ndarray, gap_days: float) -> list[tuple[float, float]]:
+def time_segments(mjd: np.ndarray, gap_days: float) -> list[tuple[float, float]]:
     """First and last times of the stretches between gaps longer than ``gap_days``; one if they would be too many."""
     times = np.sort(mjd)
     cuts = np.flatnonzero(np.diff(times) > gap_days) if gap_days > 0 else np.array([], dtype=int)

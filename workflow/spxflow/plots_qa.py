@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN_SIGMAS = 5.0  # of the noise that the residual's colours span
-_WRAP = 34  # characters
+_WRAP = 30  # characters
 
 
 @dataclass(frozen=True)
@@ -78,55 +78,65 @@ def qa_figure(
     from matplotlib.figure import Figure
 
     blocks = min(2, max(1, len(shown)))
-    lines = max(1, -(-len(shown) // 2))
-    figure = Figure(figsize=(7.6 * blocks, 0.7 + 2.0 * lines), layout="constrained")
-    figure.suptitle(f"{source['name']}: cutout, PSF model, residual", parse_math=False)
+    lines = max(1, -(-len(shown) // blocks))
+    figure = Figure(figsize=(8.0 * blocks, 0.5 + 2.1 * lines), layout="constrained")
+    figure.suptitle(f"{source['name']}: cutout, PSF model, residual (MJy/sr)", parse_math=False)
     if not shown:
         figure.text(0.5, 0.4, "no exposure to show", ha="center", va="center")
         return figure
-    grid = figure.add_gridspec(lines, 4 * blocks, width_ratios=(1, 1, 1, 1.45) * blocks)
+    grid = figure.add_gridspec(lines, 4 * blocks, width_ratios=(1, 1, 1, 1.2) * blocks)
     for number, (record, stamp) in enumerate(shown):
         line, block = divmod(number, blocks)
-        cells = [figure.add_subplot(grid[line, 4 * block + column]) for column in range(4)]
-        cells[3].set_axis_off()
-        cells[3].text(0.0, 1.0, _facts(record), va="top", fontsize="x-small", transform=cells[3].transAxes)
+        *panels, text = (figure.add_subplot(grid[line, 4 * block + column]) for column in range(4))
+        text.set_axis_off()
+        text.text(0.0, 1.0, _facts(record), va="top", fontsize="small", transform=text.transAxes, parse_math=False)
         if stamp is None:
-            for axes in cells[:3]:
+            for axes in panels:
                 axes.set_axis_off()
-            cells[1].text(0.5, 0.5, "no file at hand", ha="center", transform=cells[1].transAxes)
+            panels[1].text(0.5, 0.5, "no file at hand", ha="center", transform=panels[1].transAxes)
         else:
-            _draw_stamp(cells[:3], stamp, settings)
+            _draw_stamp(panels, stamp, settings)
     return figure
 
 
 def _draw_stamp(panels: Sequence[Axes], stamp: Stamp, settings: QaSettings) -> None:
     brightest = max(float(np.nanmax(stamp.model)), _SHOWN_SIGMAS * stamp.noise)
-    flux_scale: dict[str, Any] = {"cmap": settings.cmap, "vmin": -3.0 * stamp.noise, "vmax": brightest}
+    flux_scale = (settings.cmap, -3.0 * stamp.noise, brightest)
     span = _SHOWN_SIGMAS * stamp.noise
-    residual_scale: dict[str, Any] = {"cmap": settings.residual_cmap, "vmin": -span, "vmax": span}
-    pictures = (("image", stamp.image, flux_scale), ("model", stamp.model, flux_scale))
-    for axes, (label, picture, scale) in zip(
-        panels, (*pictures, ("residual", stamp.residual, residual_scale)), strict=True
-    ):
+    pictures = (
+        ("image", stamp.image, flux_scale),
+        ("model", stamp.model, flux_scale),
+        ("residual", stamp.residual, (settings.residual_cmap, -span, span)),
+    )
+    for axes, (label, picture, (cmap, low, high)) in zip(panels, pictures, strict=True):
+        shown = axes.imshow(picture, origin="lower", interpolation="nearest", cmap=cmap, vmin=low, vmax=high)
         axes.set_label(label)
-        shown = axes.imshow(picture, origin="lower", interpolation="nearest", **scale)
-        axes.tick_params(labelsize="xx-small", length=2)
-        bar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
-        bar.ax.tick_params(labelsize="xx-small", length=2)
-        _draw_aperture(axes, stamp)
-    for axes in (panels[0], panels[2]):
-        rows, columns = np.nonzero(stamp.masked)
-        axes.scatter(columns, rows, marker="x", s=14, linewidths=0.8, color="tab:red", gid="masked")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        _draw_aperture(axes, stamp, "black" if label == "residual" else "white")
+        if label != "model":
+            _cross_out(axes, stamp)
+        if label != "image":
+            bar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
+            bar.ax.tick_params(labelsize="x-small", length=2)
 
 
-def _draw_aperture(axes: Axes, stamp: Stamp) -> None:
+def _draw_aperture(axes: Axes, stamp: Stamp, colour: str) -> None:
     from matplotlib.patches import Circle
 
-    axes.plot(stamp.x, stamp.y, marker="+", markersize=5, color="white", markeredgewidth=0.8, gid="source")
+    axes.plot(stamp.x, stamp.y, marker="+", markersize=5, color=colour, markeredgewidth=0.8, gid="source")
     if stamp.aperture_radius_px is not None:
-        axes.add_patch(
-            Circle((stamp.x, stamp.y), stamp.aperture_radius_px, fill=False, color="white", linewidth=1, gid="aperture")
-        )
+        circle = Circle((stamp.x, stamp.y), stamp.aperture_radius_px, fill=False, edgecolor=colour, gid="aperture")
+        axes.add_patch(circle)
+
+
+def _cross_out(axes: Axes, stamp: Stamp) -> None:
+    """Masked pixels: grey with a cross, whatever their values."""
+    veil = np.zeros((*stamp.masked.shape, 4))
+    veil[stamp.masked] = (0.75, 0.75, 0.75, 1.0)
+    axes.imshow(veil, origin="lower", interpolation="nearest")
+    rows, columns = np.nonzero(stamp.masked)
+    axes.scatter(columns, rows, marker="x", s=12, linewidths=0.7, color="tab:red", gid="masked")
 
 
 def _facts(record: Mapping[str, Any]) -> str:
@@ -139,10 +149,9 @@ def _facts(record: Mapping[str, Any]) -> str:
     lines = [
         exposure_name(record),
         f"MJD {number('mjd', '.4f')}   {number('wavelength_um', '.4f')} µm",
-        f"flux {number('flux_ujy', '.1f')} ± {number('flux_err_ujy', '.1f')} µJy   S/N {number('snr', '.1f')}",
-        f"chi-square/dof {number('psf_chi2_dof', '.2f')}",
-        f"masked {number('psf_masked_fraction', '.0%')} of the PSF",
+        f"{number('flux_ujy', '.1f')} ± {number('flux_err_ujy', '.1f')} µJy, S/N {number('snr', '.1f')}",
+        f"χ²/dof {number('psf_chi2_dof', '.2f')}, {number('psf_masked_fraction', '.0%')} of the PSF masked",
         f"flags: {flags}",
         *textwrap.wrap(f"{record['status']}: {record['reason']}" if record["reason"] else record["status"], _WRAP),
     ]
-    return "\n".join(lines).replace("$", r"\$")
+    return "\n".join(lines)

@@ -116,8 +116,8 @@ def cut_out(exposure: Exposure, x: float, y: float, settings: PhotometrySettings
     if settings.errors.variance_repair == "image":
         n_repaired = _repair_from_image(variance, on_image, exposure.variance)
     else:
-        near = radius2 <= max(settings.psf.background_radius_px, settings.psf.radius_px, 5.0) ** 2
-        n_repaired = _repair_from_neighbours(variance, image, good, near & on_image)
+        near = on_image & (radius2 <= settings.reach_px**2)
+        n_repaired = _repair_from_neighbours(variance, image, good, near)
     zodi_scale = 0.0
     if settings.zodi.subtract != "none":
         zodi = window(exposure.zodi, np.nan, np.float64)
@@ -160,7 +160,7 @@ def _window(plane: NDArray[Any], x_first: int, y_first: int, size: int, fill: fl
     """Square part of a plane, filled up where it leaves the plane."""
     ny, nx = plane.shape
     rows, columns = slice(max(y_first, 0), min(y_first + size, ny)), slice(max(x_first, 0), min(x_first + size, nx))
-    part = np.full((size, size), fill, dtype=dtype)
+    part: NDArray[Any] = np.full((size, size), fill, dtype=dtype)
     part[rows.start - y_first : rows.stop - y_first, columns.start - x_first : columns.stop - x_first] = plane[
         rows, columns
     ]

@@ -7,10 +7,14 @@ option that is not given has the default below, which is that of ``config/config
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from spxflow.errors import ConfigError
+from spxflow.mef.flags import KNOWN_FLAGS
 
 BAD_FLAGS: tuple[str | int, ...] = (
     "TRANSIENT",
@@ -28,7 +32,9 @@ BAD_FLAGS: tuple[str | int, ...] = (
 )
 
 
+NEIGHBOUR_CORE_PX = 2.0  # pixels this near to a neighbour enter the fit even on a known source
 _DEFAULT_CUTOUT_PX = 60
+_WIDEST_FWHM_PX = 2.0
 
 
 class _Section:
@@ -95,6 +101,7 @@ class PsfSettings(_Section):
     radius_px: float = 4.0
     background: str = "constant"  # constant or plane
     background_radius_px: float = 8.0
+    offset_px: tuple[float, float] = (0.0, 0.0)  # of the stars in the image from where WCS and PSF model put them
 
 
 @dataclass(frozen=True)
@@ -137,8 +144,17 @@ class PhotometrySettings(_Section):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """From the whole configuration."""
-        return cls.from_mapping({**config.get("photometry", {}), "errors": config.get("errors", {})})
+        """From the whole configuration, or the two sections of it.
+
+        Raises
+        ------
+        ConfigError
+            For a flag that no release has.
+        """
+        settings = cls.from_mapping({**config.get("photometry", {}), "errors": config.get("errors", {})})
+        for option in ("bad_flags", "background_flags"):
+            _refuse_unknown_flags(option, getattr(settings, option))
+        return settings
 
     @property
     def needs_whole_image(self) -> bool:
@@ -146,11 +162,29 @@ class PhotometrySettings(_Section):
         return self.errors.variance_repair == "image" or self.zodi.region == "image"
 
     @property
+    def reach_px(self) -> float:
+        """How far from the source the pixels of aperture and PSF fit lie at most."""
+        if self.aperture.method == "fixed":
+            radius = 0.5 * self.aperture.diameter_px
+        else:
+            radius = 0.5 * self.aperture.diameter_fwhm * _WIDEST_FWHM_PX
+        neighbours = self.neighbours.radius_px + NEIGHBOUR_CORE_PX
+        return max(radius + 1.0, self.psf.background_radius_px, self.psf.radius_px, neighbours)
+
+    @property
     def window_px(self) -> int:
         """Side of the window that is measured, even: the default cutout, or more where the options reach further."""
-        reach = max(self.psf.background_radius_px, self.psf.radius_px, self.background.max_radius_px)
+        reach = max(self.reach_px, self.background.max_radius_px)
         needed = max(2 * math.ceil(reach) + 4, self.background.window_px + 2, _DEFAULT_CUTOUT_PX)
         return needed + needed % 2
+
+
+def _refuse_unknown_flags(option: str, flags: tuple[str | int, ...]) -> None:
+    for flag in flags:
+        if (isinstance(flag, int) and not 0 <= flag <= 31) or (isinstance(flag, str) and flag not in KNOWN_FLAGS):
+            near = difflib.get_close_matches(str(flag), KNOWN_FLAGS, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(f"photometry.{option}: got {flag}, takes names of flags or bits from 0 to 31{hint}")
 
 
 @dataclass(frozen=True)

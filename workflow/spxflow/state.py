@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from spxflow import __version__
+from spxflow.config import STATE
 
 _LIBRARIES = ("snakemake", "numpy", "astropy", "scipy", "photutils", "pyvo", "requests", "matplotlib", "pandas")
 
@@ -19,7 +20,6 @@ def run_state(
     query: Mapping[str, Any],
     transfers: Iterable[Mapping[str, Any]],
     exposures: Sequence[Mapping[str, Any]],
-    products: Mapping[str, Mapping[str, Any]],
     time: str,
 ) -> dict[str, Any]:
     """The content of ``{source}.yaml``: every option, and under ``state`` what was done with them.
@@ -36,22 +36,19 @@ def run_state(
         Account of the query.
     transfers, exposures
         Transfer records, and judged photometry records.
-    products
-        Size and digest of each product by its path below the source's directory.
     time
         Now, ISO 8601.
     """
     files = sorted(transfers, key=lambda record: record["stem"])
     return {
         **_one_source(config, source),
-        "state": {
+        STATE: {
             "source": dict(source),
             "time": time,
             "stages_complete": ["query", "download", "photometry", "products"],
             "versions": versions(),
             "query": dict(query) | {"n_observations": len(exposures)},
             "photometry": photometry_summary(exposures),
-            "products": {path: dict(facts) for path, facts in sorted(products.items())},
             "files": [
                 {
                     key: record[key]

@@ -10,14 +10,15 @@ from types import ModuleType
 from spxflow.archive import obscore, sia, tap
 from spxflow.archive.errors import ArchiveError
 from spxflow.archive.listing import FoundExposures, ListedFile, exposures
-from spxflow.archive.positions import SURVEY_MJD, position_at
 from spxflow.archive.session import QuerySession
 from spxflow.archive.settings import ArchiveSettings, QuerySettings
+from spxflow.position import apparent_position, observer_at
 from spxflow.sources import Source
 
 Position = tuple[float, float]
 Listed = tuple[list[ListedFile], list[str]]
 
+_SURVEY_MJD = 61100.0  # 2026 February 28, within the two years of the survey
 _SERVICES: dict[str, ModuleType] = {"tap": tap, "sia": sia, "obscore": obscore}
 
 
@@ -34,7 +35,8 @@ def find(
     if not sources:
         return {}
     search = _Search(_SERVICES[settings.service], settings, query, tuple(bands), QuerySession(settings))
-    positions = [position_at(source, SURVEY_MJD) for source in sources]
+    survey = observer_at(_SURVEY_MJD)
+    positions = [apparent_position(source, survey) for source in sources]
     answers = search.one(positions[0]) if len(positions) == 1 else None
     listed = [answers] if answers is not None else search.many(positions)
     return {

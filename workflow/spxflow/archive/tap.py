@@ -28,6 +28,7 @@ _COLUMNS = ", ".join(("a." if name == "uri" else "p.") + name for name in _NAMES
 _BAND = "p.energy_bandpassname"
 _MID_TIME = "(p.time_bounds_lower + p.time_bounds_upper) / 2.0"
 _ALL_BANDS = 6
+_PHASES_OF_WORK = ("PENDING", "QUEUED", "EXECUTING", "RUN", "UNKNOWN", "SUSPENDED", "HELD")
 _POLL_S = (0.2, 10.0)
 
 
@@ -84,17 +85,16 @@ def ask(
 
     service = TAPService(f"{settings.url}/TAP", session=session)
     uploads = {"sources": upload} if upload is not None else None
-    messages: list[str] = []
-    for name, answer in (("sync", _sync), ("async", _async)):
-        try:
-            return answer(service, adql, uploads, settings), messages
-        except Exception as error:  # pyvo, astropy and requests raise many kinds for an answer they cannot use
-            reason = one_line(error)
-            messages.append(f"TAP {name} query failed: {reason}")
-            if name == "async":
-                kind = CutOffError if isinstance(error, CutOffError) else ArchiveError
-                raise kind(f"{settings.url}/TAP: {reason}") from error
-    raise AssertionError("unreachable")
+    try:
+        return _sync(service, adql, uploads, settings), []
+    except Exception as error:  # pyvo, astropy and requests raise many kinds for an answer they cannot use
+        refused = one_line(error)
+    try:
+        return _async(service, adql, uploads, settings), [f"TAP answered as a job: {refused}"]
+    except Exception as error:
+        kind = CutOffError if isinstance(error, CutOffError) else ArchiveError
+        reasons = dict.fromkeys((refused, one_line(error)))
+        raise kind(f"{settings.url}/TAP: {'; as a job: '.join(reasons)}") from error
 
 
 def _sync(service: Any, adql: str, uploads: Mapping[str, Any] | None, settings: ArchiveSettings) -> Table:
@@ -108,6 +108,8 @@ def _async(service: Any, adql: str, uploads: Mapping[str, Any] | None, settings:
         deadline = time.monotonic() + settings.job_timeout_s
         pause_s = _POLL_S[0]
         while (phase := job.phase) not in ("COMPLETED", "ERROR", "ABORTED"):
+            if phase not in _PHASES_OF_WORK:
+                raise ArchiveError(f"the service does not describe its job: the phase is {phase}")
             if time.monotonic() > deadline:
                 raise ArchiveError(f"the job is {phase} after archive.job_timeout_s, {settings.job_timeout_s:g} s")
             time.sleep(pause_s)

@@ -15,7 +15,8 @@ from typing import Any
 from spxflow.demo import adql, votable
 from spxflow.demo.adql import AdqlError
 from spxflow.demo.holdings import Holdings
-from spxflow.demo.records import EXPOSURE_S, Record, records_of
+from spxflow.demo.level2 import XPOSURE_S
+from spxflow.demo.records import Record, records_of
 from spxflow.demo.votable import Field
 from spxflow.demo.web import Addresses
 
@@ -113,7 +114,7 @@ def _plane_row(record: Record) -> tuple[Any, ...]:
     file = record.file
     return (
         *(record.plane_id, record.observation_id, record.publisher_did, record.band, record.region),
-        *(file.mjd_begin, file.mjd_end, EXPOSURE_S),
+        *(file.mjd_begin, file.mjd_end, XPOSURE_S),
         *(f"SPHEREx-{record.band}", file.wavelength_min_m, file.wavelength_max_m, record.resolving_power),
         *(2, "image", None, None, None),
     )
@@ -131,7 +132,7 @@ def _obscore_row(record: Record, addresses: Addresses) -> tuple[Any, ...]:
     file = record.file
     return (
         *(file.obs_id, record.collection, file.stem, record.publisher_did, "image", 2),
-        *(*file.center, 3.485, record.region, file.mjd_begin, file.mjd_end, EXPOSURE_S),
+        *(*file.center, 3.485, record.region, file.mjd_begin, file.mjd_end, XPOSURE_S),
         *(file.wavelength_min_m, file.wavelength_max_m, record.resolving_power, f"SPHEREx-{record.band}"),
         *("SPHEREx", "SPHEREx", file.target_id),
         *(addresses.datalink(record.publisher_did), DATALINK_TYPE, record.size_kb),

@@ -51,7 +51,6 @@ class Exposure:
     mjd_begin: float
     mjd_end: float
     wcs: TanSip
-    y_axis_pa_deg: float
     target_x: float
     target_y: float
     psf_fwhm_arcsec: float
@@ -79,8 +78,9 @@ def cloverleaf_exposures(ra_deg: float, dec_deg: float) -> tuple[Exposure, ...]:
     """The 108 real observations of the Cloverleaf, in order of time.
 
     Ids, times, versions, PSF FWHM, zodi scale, number of NaN variances and noise level are the real ones.
-    The column of the source is made up (one a large slew, within a pixel), its row follows from the real wavelength. Where the two
-    detectors of an exposure then want rows some pixels apart (they do, by up to 17 px) each has its own pointing.
+    The column of the source is made up (one a large slew, within a pixel), its row follows from the real wavelength.
+    Where the two detectors of an exposure then want rows some pixels apart (they do, by up to 17 px) each has its own
+    pointing.
     """
     text = (files("spxflow.demo") / "data" / "cloverleaf_observations.csv").read_text(encoding="ascii")
     rows = list(csv.DictReader(text.splitlines()))
@@ -123,7 +123,6 @@ def _cloverleaf_exposure(row: dict[str, str], x: float, ra_deg: float, dec_deg: 
         mjd_begin=float(row["t_min"]),
         mjd_end=float(row["t_max"]),
         wcs=pointing_for(ra_deg, dec_deg, x, y, rotated_pc(pa, solid_angle_scale(identity.detector))),
-        y_axis_pa_deg=pa,
         target_x=x,
         target_y=y,
         psf_fwhm_arcsec=float(row["psf_fwhm_arcsec"]),
@@ -186,7 +185,6 @@ def _survey_exposure(
         mjd_begin=mjd,
         mjd_end=round(mjd + EXPOSURE_DAYS, 9),
         wcs=pointing_for(ra_deg, dec_deg, x, y, rotated_pc(pa, solid_angle_scale(number))),
-        y_axis_pa_deg=pa,
         target_x=x,
         target_y=y,
         psf_fwhm_arcsec=detector.psf_fwhm_arcsec * rng.uniform(0.94, 1.08),

@@ -45,20 +45,19 @@ def header_values(cards: Iterable[str]) -> dict[str, str]:
     return {keyword(card): _value_and_comment(card)[0] for card in cards if "=" in card[:40] and card[:7] != "COMMENT"}
 
 
-def _format_value(value: Value, digits: int | None) -> str:
+def _format_value(value: Value) -> str:
     if isinstance(value, bool):
         return "T" if value else "F"
     if isinstance(value, str):
         return f"'{value:<8s}'"
     if isinstance(value, float):
-        text = repr(value) if digits is None else f"{value:.{digits}f}"
-        return text.upper().replace("INF", "0.0")
+        return repr(value).upper()
     return str(value)
 
 
-def make_card(key: str, value: Value, comment: str = "", digits: int | None = None) -> str:
+def make_card(key: str, value: Value, comment: str = "") -> str:
     """One card: fixed format for short keywords, HIERARCH for the others."""
-    text = _format_value(value, digits)
+    text = _format_value(value)
     short = len(key) <= 8 and " " not in key and "." not in key
     if not short:
         card = f"HIERARCH {key} = {text}"
@@ -68,8 +67,6 @@ def make_card(key: str, value: Value, comment: str = "", digits: int | None = No
         card = f"{key:<8s}= {text:>20s}"
     if comment:
         card = f"{card} / {comment}"
-    if len(card) > CARD and len(card.split(" /", 1)[0]) > CARD:
-        raise ValueError(f"header card too long: {card!r}")
     return card.ljust(CARD)[:CARD]
 
 
@@ -94,10 +91,6 @@ class Template:
 
     def __contains__(self, key: str) -> bool:
         return key in self._index
-
-    def with_values(self, values: Mapping[str, Value]) -> Template:
-        """A template with those values filled in. Keywords that are not there are an error."""
-        return Template(self._replaced(values))
 
     def _replaced(self, values: Mapping[str, Value]) -> list[str]:
         cards = list(self._cards)

@@ -42,10 +42,6 @@ class Detector:
     overflow_mjysr: float  # brightness of a pixel above which the ramp overflows (from facts 5: 0.1-0.2 Jy)
 
     @property
-    def band(self) -> str:
-        return f"D{self.number}"
-
-    @property
     def read_variance(self) -> float:
         """Part of the variance that does not depend on brightness: a fifth of the median (assumed)."""
         return 0.2 * self.sigma_mjysr**2

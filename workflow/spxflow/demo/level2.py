@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import io
 import math
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,7 @@ from spxflow.demo import frames
 from spxflow.demo.exposures import Exposure
 from spxflow.demo.frames import DENSITIES, FIXED_DENSITIES, FLAG_BITS, LATE_FLAGS, QR3_FLAGS, Camera, Pixels, Window
 from spxflow.demo.geometry import CRPIX, FRAME, unit_vector
-from spxflow.demo.headers import BLOCK, Template, Value, keyword, make_card, read_template
+from spxflow.demo.headers import BLOCK, CARD, Template, Value, keyword, make_card, read_template
 from spxflow.demo.instrument import DETECTORS, ZONE_CENTRES, generator, key_of, wave_table
 from spxflow.demo.optics import Optics, epsf_table, epsf_zones, psf_cube
 from spxflow.demo.sky import Sky
@@ -35,6 +36,7 @@ _NOT_IN_V20 = (
     "NBLMPIX", "NHALOPIX", "NSNOWPIX", "L2 N_TRAN_NB", "L2 N_PERS_NB", "DAXIS", "CONTRAST", "QS_NMATCH_VAR",
     "ASTRONETSOLVED", "L2 N_GHOST", "L2 N_GHOST_FPA", "L2 N_GHOST_EXT", "L2 N_BLOOM_NS", "L2 N_SNOW_NS", "PXSRCMSK",
 )  # fmt: skip
+_QR3_CALIBRATION = ("epsf", "he_template", "aurora_template", "xtalk", "zodi_scaling_v2")  # facts 1.10
 _ARTEFACT_HISTORY = "HISTORY Source blooming and cosmic ray halo flagging"
 
 
@@ -121,6 +123,9 @@ def plane_template(name: str, layout: str) -> Template:
         cards = list(read_template("qr2_image_header.txt"))
         if layout == "v20":
             cards = [c for c in cards if keyword(c) not in _NOT_IN_V20 and not c.startswith(_ARTEFACT_HISTORY)]
+        if layout == "qr3":
+            cards = [c for c in cards if not c.startswith("HISTORY [CALIB] average_psf")]
+            cards += [f"HISTORY [CALIB] {family} {_calibration_id(family)}".ljust(CARD) for family in _QR3_CALIBRATION]
         return Template(cards)
     cards = list(read_template("qr2_flags_header.txt"))
     if name == "FLAGS":
@@ -134,6 +139,11 @@ def plane_template(name: str, layout: str) -> Template:
         make_card("EXTNAME", what, "extension name"),
     ]
     return Template([*head, *own, *cards[extname + 1 :]])
+
+
+def _calibration_id(family: str) -> str:
+    """An identifier of a calibration product, in the form of the real ones."""
+    return str(uuid.UUID(int=key_of("calibration", family) << 64 | key_of(family)))
 
 
 def _flag_cards(cards: list[str], layout: str) -> list[str]:
@@ -400,14 +410,21 @@ def epsf_source(detector: int) -> str:
 
 
 def compressed_flags(exposure: Exposure, window: Window, flags: NDArray[np.int32]) -> Hdu:
-    """The QR3 FLAGS: RICE-compressed, a tile a row."""
+    """The QR3 FLAGS: RICE-compressed, a tile a row; the cards of the image follow those of the table that holds it."""
     from astropy.io import fits
 
-    header = fits.Header.fromstring(plane_headers(exposure, window)["FLAGS"].decode("ascii"))
-    hdu = fits.CompImageHDU(
-        data=flags, header=header, name="FLAGS", compression_type="RICE_1", tile_shape=(1, flags.shape[1])
+    packed = _astropy_hdu(
+        "FLAGS", fits.CompImageHDU(flags, name="FLAGS", compression_type="RICE_1", tile_shape=(1, flags.shape[1]))
     )
-    return _astropy_hdu("FLAGS", hdu)
+    image_cards = [card for card in _cards(plane_headers(exposure, window)["FLAGS"])[7:] if keyword(card) != "EXTNAME"]
+    return Hdu("FLAGS", Template([*_cards(packed.header), *image_cards]).render(), packed.data)
+
+
+def _cards(header: bytes) -> list[str]:
+    """Cards of a header, END left out."""
+    text = header.decode("ascii")
+    cards = [text[start : start + CARD] for start in range(0, len(text), CARD)]
+    return cards[: cards.index("END".ljust(CARD))]
 
 
 def _astropy_hdu(name: str, hdu: object) -> Hdu:

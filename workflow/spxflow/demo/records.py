@@ -20,7 +20,6 @@ from spxflow.demo.sphere import shape_text
 if TYPE_CHECKING:
     from spxflow.demo.scenario import ArchiveFile
 
-EXPOSURE_S = 113.5826
 _SIZE_KB = {"qr2": 71638, "qr3": 65912}
 _SIZE_KB_V20 = 71635
 _NAMESPACE = uuid.UUID("7d0b1c52-64c4-5f6e-9a53-53b0c1a5f2a1")

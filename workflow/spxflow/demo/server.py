@@ -39,6 +39,7 @@ from spxflow.demo.web import Addresses, Limits, RefusalError, Request, Response
 CONTROL = "/_control"
 _CHUNK = 65536
 _IDLE_S = 120.0
+_IN_FLIGHT = 131072  # sent but not read yet: as on a long way, not megabytes as on loopback
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class _Server(ThreadingHTTPServer):
     archive: Archive
 
     def server_bind(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _IN_FLIGHT)
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", self.server_address[1]
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from spxflow.demo import sphere, vosi, votable
 from spxflow.demo.holdings import Holdings
-from spxflow.demo.records import EXPOSURE_S, Record, records_of
+from spxflow.demo.level2 import XPOSURE_S
+from spxflow.demo.records import Record, records_of
 from spxflow.demo.votable import Field
 from spxflow.demo.web import BUCKET, REGION, VOTABLE, Addresses, Limits, RefusalError, Request, Response
 
@@ -80,7 +81,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("access_url", lambda r, addresses: addresses.image(r.file.path), ucd="meta.ref.url"),
     Column("access_format", _fixed("image/fits"), ucd="meta.code.mime"),
     Column("access_estsize", _of(lambda r: r.size_kb), "d", "kbyte"),
-    Column("t_exptime", _fixed(EXPOSURE_S), "f", "s"),
+    Column("t_exptime", _fixed(XPOSURE_S), "f", "s"),
     Column("s_region", _of(lambda r: r.region), ucd="pos.outline;obs.field"),
     Column("obs_collection", _of(lambda r: r.collection)),
     Column("obs_intent", _fixed("science")),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from spxflow.demo.frames import WHOLE
 from spxflow.demo.geometry import FRAME
 from spxflow.demo.holdings import Scenario
 from spxflow.demo.level2 import pad, plane_headers
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 PLANES = ("IMAGE", "FLAGS", "VARIANCE", "ZODI")
 _ROW_BYTES = 4 * FRAME
 _PLANE_BYTES = -(-FRAME * _ROW_BYTES // BLOCK) * BLOCK
-_WHOLE = (0, 0, FRAME, FRAME)
 _MOST_ROWS = 512
 _ROWS_AT_A_TIME = 8  # so that reads of headers, which take in some rows, share one rendering
 
@@ -96,7 +96,7 @@ class ImageContent:
     def _layout(self) -> Iterator[tuple[int, Callable[[int, int], bytes]]]:
         """Length and reader of each part of the file, in its order."""
         stripe = self._stripe(0, _ROWS_AT_A_TIME)
-        headers = plane_headers(self._file.exposure, _WHOLE)
+        headers = plane_headers(self._file.exposure, WHOLE)
         for hdu in whole(stripe):
             if hdu.name in PLANES:
                 yield len(headers[hdu.name]), KnownContent(headers[hdu.name]).read

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spxflow import mef
-from spxflow.archive.positions import position_at
 from spxflow.archive.urls import DATA_ROOT
 from spxflow.files import partial_path
 from spxflow.observations import Observation
+from spxflow.position import apparent_position, observer_at
 from spxflow.sources import Source
 from spxflow.transfer.calibration import CalibrationUnavailableError, release_of
 from spxflow.transfer.check import check_file
@@ -85,6 +85,12 @@ def fetch(
     )
 
 
+def cutout_center(observation: Observation, source: Source, settings: TransferSettings) -> tuple[float, float]:
+    """Centre of a cutout (ICRS, degrees, to 1e-7): as configured, or the source at the time of the exposure."""
+    ra_deg, dec_deg = settings.center or apparent_position(source, observer_at(observation.mjd_mid))
+    return round(ra_deg, 7), round(dec_deg, 7)
+
+
 def cutout_url(observation: Observation, center: tuple[float, float], settings: TransferSettings) -> str:
     """Address of a cutout around a position (ICRS, degrees)."""
     return f"{observation.url}?center={center[0]:.7f},{center[1]:.7f}&size={settings.size}&gzip=false"
@@ -114,7 +120,7 @@ class _Transfer:
         self._destination = destination
         self._settings = settings
         self._calibration = calibration
-        self._center = None if settings.mode == "full" else settings.center or position_at(source, observation.mjd_mid)
+        self._center = None if settings.mode == "full" else cutout_center(observation, source, settings)
         self.url = observation.url if self._center is None else cutout_url(observation, self._center, settings)
 
     def run(self, client: HttpClient) -> tuple[str, int]:

@@ -1,0 +1,290 @@
+"""The HTML report: complete in itself, safe against what its texts contain, and alive in a browser."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from records import SOURCE, missing, real_star, simulate
+from spxflow import report, spectrum, variability
+from spxflow.plots import PlotSettings
+from spxflow.plots_qa import exposure_name
+from spxflow.report import ReportSettings, write_index, write_report
+from spxflow.stamps import Stamp
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium-headless-shell")
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">{{data}}&amp;"
+MADE = {"configuration": {"photometry": {"primary": "psf"}}, "versions": {"numpy": np.__version__}}
+
+# Listens for anything that goes wrong from the first line on.
+LISTENER = """<script>
+window.problems = [];
+for (const kind of ["error", "securitypolicyviolation", "unhandledrejection"])
+  window.addEventListener(kind, (event) => {
+    problems.push(`${kind}: ${event.message ?? event.violatedDirective ?? event.reason}`);
+  }, true);
+for (const kind of ["error", "warn"]) console[kind] = (...words) => problems.push(words.join(" "));
+</script>"""
+
+
+def stamp(size=15):
+    rng = np.random.default_rng(0)
+    image = rng.normal(0.0, 0.01, (size, size))
+    model = np.zeros((size, size))
+    model[7, 7] = 1.0
+    masked = np.zeros((size, size), dtype=bool)
+    masked[2, 3] = True
+    image[0] = np.nan
+    return Stamp(image + model, model, masked | np.isnan(image), 7.2, 6.9, 1.5)
+
+
+def write(path, records, source=SOURCE, with_stamps=True, **options):
+    stamps = {exposure_name(one): stamp() for one in records} if with_stamps else {}
+    write_report(path, source, records, stamps, PlotSettings(**options), MADE)
+    return path.read_text(encoding="utf-8")
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def browse(page, path, script, fragment=""):
+    """What a script returns that runs in the page after it has drawn itself."""
+    driver = f"""<script>
+    window.addEventListener("load", () => setTimeout(async () => {{
+      const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+      const result = document.createElement("pre");
+      result.id = "result";
+      result.textContent = JSON.stringify(await (async () => {{ {script} }})());
+      document.body.append(result);
+    }}, 500));</script>"""
+    path.write_text(page.replace("<title>", LISTENER + "<title>", 1).replace("</body>", driver + "</body>"), "utf-8")
+    options = ["--no-sandbox", "--disable-gpu", "--window-size=1400,1200", "--virtual-time-budget=20000", "--dump-dom"]
+    done = subprocess.run(
+        [CHROMIUM, *options, f"file://{path}{fragment}"], capture_output=True, text=True, timeout=120, check=True
+    )
+    found = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stdout[-2000:] + done.stderr[-2000:]
+    return json.loads(html.unescape(found[1]))
+
+
+# --- the file ----------------------------------------------------------------------------------
+
+
+class Links(HTMLParser):
+    """Addresses that a page refers to."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for name, value in attributes if name in ("src", "href", "action", "data")]
+
+
+def test_a_page_refers_to_nothing_outside_itself(tmp_path):
+    page = write(tmp_path / "report.html", real_star())
+    links = Links()
+    links.feed(page)
+    assert links.found == []
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+
+
+def test_three_hundred_exposures_with_stamps_stay_small(tmp_path):
+    exposures = simulate(0, exposures=25)
+    assert len(exposures) == 300
+    write(tmp_path / "report.html", exposures)
+    assert (tmp_path / "report.html").stat().st_size < 7_000_000
+
+
+def test_twenty_thousand_exposures_stay_small(tmp_path):
+    exposures = (simulate(0, exposures=100) * 17)[:20_000]
+    write(tmp_path / "report.html", exposures, with_stamps=False)
+    assert (tmp_path / "report.html").stat().st_size < 15_000_000
+
+
+def test_stamps_are_limited_and_spread_in_time():
+    exposures = simulate(0)
+    for one in exposures[::2]:
+        one["solid_angle_arcsec2"] = 37.8
+    chosen = report.exposures_with_stamps(exposures, ReportSettings(max_stamps=10))
+    assert len(chosen) == 10
+    assert all(one["solid_angle_arcsec2"] for one in chosen)
+    assert {one["mjd"] > 60900.0 for one in chosen} == {True, False}
+    assert len(report.exposures_with_stamps(exposures, ReportSettings())) == len(exposures[::2])
+
+
+def test_the_page_has_the_data_of_every_exposure(tmp_path):
+    star = real_star()
+    data = data_of(write(tmp_path / "report.html", star))
+    assert len(data["rows"]) == len(star)
+    flux = [row[data["columns"].index("flux_ujy")] for row in data["rows"]]
+    assert sorted(flux) == pytest.approx(sorted(one["flux_ujy"] for one in star), rel=1e-11)
+    assert data["kinds"].count("good") == sum(one["is_good"] for one in star)
+
+
+def test_failures_are_listed_with_their_reasons(tmp_path):
+    page = write(tmp_path / "report.html", [*real_star(), missing(), missing(), missing(reason="timed out <40 s>")])
+    assert "<td>download_failed</td><td>HTTP 404: not found</td><td>2</td>" in page
+    assert "timed out &lt;40 s&gt;" in page
+    assert "every exposure was measured" in write(tmp_path / "b.html", simulate(0))
+
+
+def test_how_it_was_made_and_variability_are_told(tmp_path):
+    exposures = simulate(0)
+    result = variability.variability(exposures, variability.VariabilitySettings(), spectrum.SpectrumSettings())
+    channels = spectrum.combine(exposures, spectrum.SpectrumSettings())
+    write_report(tmp_path / "a.html", SOURCE, exposures, {}, PlotSettings(), MADE, channels, result)
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert f"<td>{result['p_value']:.3g}</td>" in page
+    assert "primary: psf" in page
+    assert len(data_of(page)["spectrum"]["flux_ujy"]) == sum(row["n_used"] > 0 for row in channels)
+
+
+def test_plot_options_are_followed(tmp_path):
+    usual = data_of(write(tmp_path / "a.html", real_star()))
+    other = data_of(
+        write(
+            tmp_path / "b.html",
+            real_star(),
+            date_cmap="Greys",
+            wavelength_scale="linear",
+            break_gaps_days=0,
+            ylim_percentiles=(0.0, 100.0),
+        )
+    )
+    assert usual["scales"]["date"] != other["scales"]["date"]
+    assert (usual["wavelength_scale"], other["wavelength_scale"]) == ("log", "linear")
+    assert (len(usual["gaps"]), len(other["gaps"])) == (1, 0)
+    assert np.ptp(other["range"]) > np.ptp(usual["range"])
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    assert write(tmp_path / "a.html", real_star()) == write(tmp_path / "b.html", real_star())
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "\u2028\u2029", "]]>", "<!--<script>", "\\"])
+def test_json_inside_a_script_element_stays_json(text):
+    embedded = report.embedded_json({"name": text})
+    assert json.loads(embedded) == {"name": text}
+    assert not set("<>&\u2028\u2029") & set(embedded)
+
+
+# --- in a browser ------------------------------------------------------------------------------
+
+CLICK = """
+  const points = [...document.querySelectorAll("#%s .scatterlayer .points path")].slice(0, 20);
+  const point = points[Math.floor(points.length / 2)].getBoundingClientRect();
+  const middle = { clientX: point.x + point.width / 2, clientY: point.y + point.height / 2 };
+  const layer = document.querySelector("#%s .nsewdrag");
+  for (const kind of ["mousemove", "mousedown", "mouseup"]) {
+    layer.dispatchEvent(new MouseEvent(kind, { bubbles: true, view: window, ...middle }));
+    await wait(300);
+  }
+  return { problems, selected: document.querySelector("#details h2")?.textContent,
+           canvases: document.querySelectorAll("#details canvas").length,
+           text: document.querySelector("#details").textContent, plots: document.querySelectorAll(".main-svg").length };
+"""
+
+
+@needs_browser
+@pytest.mark.parametrize("plot", ["spectrum", "lightcurve"])
+def test_a_clicked_point_shows_its_cutout_and_record(tmp_path, plot):
+    star = real_star()
+    page = write(tmp_path / "report.html", star)
+    seen = browse(page, tmp_path / "b.html", CLICK % (plot, plot))
+    assert seen["problems"] == []
+    assert seen["plots"] >= 2
+    clicked = next(one for one in star if exposure_name(one) == seen["selected"])
+    assert seen["canvases"] == 3
+    assert "residual" in seen["text"]
+    assert str(clicked["flags"]) in seen["text"]
+    assert float(re.search(r"flux_ujy(-?[\d.]+) uJy", seen["text"])[1]) == pytest.approx(clicked["flux_ujy"], rel=1e-5)
+
+
+@needs_browser
+def test_hostile_texts_stay_texts(tmp_path):
+    star = [{**one, "reason": HOSTILE, "status": "flagged"} for one in real_star()]
+    star[0]["obs_id"] = HOSTILE
+    page = write(tmp_path / "report.html", star, source={**SOURCE, "name": HOSTILE})
+    seen = browse(
+        page,
+        tmp_path / "b.html",
+        "document.querySelector('tr[data-row]').click(); await wait(300);"
+        "return { problems, title: document.title, heading: document.querySelector('h1').textContent,"
+        " images: document.querySelectorAll('img[src=x]').length, text: document.body.textContent };",
+    )
+    assert seen["problems"] == []
+    assert seen["title"] == seen["heading"] == HOSTILE
+    assert seen["images"] == 0
+    assert seen["text"].count(HOSTILE) >= 2
+
+
+@needs_browser
+def test_arrow_keys_step_and_links_lead_to_an_exposure(tmp_path):
+    exposures = sorted(simulate(0), key=lambda one: (one["mjd"], one["band"]))
+    page = write(tmp_path / "report.html", exposures)
+    seen = browse(
+        page,
+        tmp_path / "b.html",
+        "const first = document.querySelector('#details h2').textContent;"
+        "document.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' })); await wait(100);"
+        "return { problems, first, second: document.querySelector('#details h2').textContent, hash: location.hash };",
+        fragment=f"#{exposure_name(exposures[7])}",
+    )
+    assert seen["problems"] == []
+    assert (seen["first"], seen["second"]) == (exposure_name(exposures[7]), exposure_name(exposures[8]))
+    assert seen["hash"] == f"#{exposure_name(exposures[8])}"
+
+
+@needs_browser
+@pytest.mark.parametrize("records", [[], [missing()], simulate(0, exposures=180)], ids=["none", "failed", "many"])
+def test_unusual_numbers_of_exposures_are_pages_too(tmp_path, records):
+    seen = browse(write(tmp_path / "a.html", records), tmp_path / "b.html", "await wait(1500); return { problems };")
+    assert seen["problems"] == []
+
+
+# --- catalogues --------------------------------------------------------------------------------
+
+ENTRIES = [
+    {"name": "b", "report": "b/results/report.html", "picture": "b/results/combined_plot.png", "good": 12, "S/N": 3.5},
+    {"name": "a <&>", "report": None, "picture": None, "good": 101, "S/N": None},
+    {"name": "c", "report": "javascript:alert(1)", "picture": "//evil.example/x.png", "good": 7, "S/N": 20.25},
+]
+
+
+def test_an_index_links_to_every_report_and_nowhere_else(tmp_path):
+    write_index(tmp_path / "index.html", "a <catalogue>", ENTRIES)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    links = Links()
+    links.feed(page)
+    assert links.found == ["b/results/report.html", "b/results/combined_plot.png", "javascript%3Aalert%281%29"]
+    assert "a &lt;&amp;&gt;" in page
+    assert "<h1>a &lt;catalogue&gt;</h1>" in page
+    write_index(tmp_path / "empty.html", "nothing", [])
+    assert "0 sources" in (tmp_path / "empty.html").read_text(encoding="utf-8")
+
+
+@needs_browser
+def test_an_index_sorts_by_its_numbers(tmp_path):
+    write_index(tmp_path / "index.html", "catalogue", ENTRIES)
+    seen = browse(
+        (tmp_path / "index.html").read_text(encoding="utf-8").replace('src="b/', 'data-src="b/'),
+        tmp_path / "b.html",
+        "const heads = [...document.querySelectorAll('th[data-sort]')];"
+        "const names = () => [...document.querySelectorAll('tbody tr')].map((line) => line.cells[0].textContent);"
+        "const click = (index) => { heads[index].click(); return names(); };"
+        "return { problems, byGood: click(1), backwards: click(1), bySnr: click(2), byName: click(0) };",
+    )
+    assert seen["problems"] == []
+    assert seen["byGood"] == ["c", "b", "a <&>"]
+    assert seen["backwards"] == ["a <&>", "b", "c"]
+    assert seen["bySnr"] == ["b", "c", "a <&>"]
+    assert seen["byName"] == ["a <&>", "b", "c"]
