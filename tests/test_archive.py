@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from answers import answering
+from answers import HOSTILE, answering, sending
 from spxflow import archive
 from spxflow.archive import datalink
 from spxflow.archive.listing import ListedFile, exposures
@@ -191,7 +191,7 @@ def test_a_service_that_is_down_is_one_clear_line(releases, service, tmp_path):
 ERROR_DOCUMENT = b"""<?xml version="1.0" encoding="utf-8"?>
 <VOTABLE version="1.3" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">
 <DESCRIPTION>Caltech/IPAC-IRSA IVOA Simple Image Access v2 Service</DESCRIPTION><RESOURCE type="results">
-<INFO name="QUERY_STATUS" value="ERROR">UsageFault: BAD_REQUEST: dec value 95 lies outside valid interval [-90, 90]</INFO>
+<INFO name="QUERY_STATUS" value="ERROR">UsageFault: BAD_REQUEST: dec value 95 lies outside valid interval</INFO>
 </RESOURCE></VOTABLE>"""
 
 
@@ -225,6 +225,21 @@ def test_hostile_answers_are_refused(service, body, reason, tmp_path):
         )
         with pytest.raises(archive.ArchiveError, match=reason):
             find([Source("x", "x", 10.0, 20.0)], settings, ALL, BANDS)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_whatever_a_server_sends_is_an_archive_error(service, tmp_path):
+    with sending() as (url, answers):
+        settings = archive.ArchiveSettings(
+            url=url, service=service, retries=0, timeout_s=5.0, max_answer_mb=2.0, cache=tmp_path, sesame_url=url
+        )
+        for answer in HOSTILE:
+            answers.append(answer)
+            with pytest.raises(archive.ArchiveError) as error:
+                find([Source("x", "x", 10.0, 20.0)], settings, ALL, BANDS)
+            assert str(error.value).isprintable(), answer[:60]
+            with pytest.raises(archive.ArchiveError):
+                archive.resolve_name("x", settings)
 
 
 def test_a_redirection_to_another_host_is_not_followed():
@@ -430,9 +445,11 @@ def test_a_name_is_resolved():
 
 
 def test_an_unknown_name_says_what_to_do():
-    with answering(lambda path: (200, {}, b"# nosuch\n#!E Nothing found *\n#====Done====\n")) as url:
+    unknown = b"# nosuch\n#!E Nothing found *\n#====Done====\n"
+    with answering(lambda path: (200, {}, unknown)) as url:
+        settings = archive.ArchiveSettings(sesame_url=url)
         with pytest.raises(archive.ArchiveError, match="'nosuch' is not known .* give ra and dec"):
-            archive.resolve_name("nosuch", archive.ArchiveSettings(sesame_url=url))
+            archive.resolve_name("nosuch", settings)
 
 
 def test_a_name_offline_says_what_to_do():

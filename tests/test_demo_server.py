@@ -50,6 +50,13 @@ def archive(demo):
         yield running
 
 
+@pytest.fixture(autouse=True)
+def no_failure_behind_the_scenes(capfd):
+    """No thread of a server fails unseen."""
+    yield
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.fixture
 def own_archive(demo):
     """An archive for one test."""

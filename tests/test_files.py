@@ -25,6 +25,14 @@ def test_not_a_number_is_refused_in_json(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_killed_writers_left_is_removed(tmp_path):
+    files.write_atomically(tmp_path / "a" / "kept.fits", "x")
+    (tmp_path / "a" / ".kept.fits.0123abcd.part").touch()
+    (tmp_path / "a" / ".lock").touch()
+    files.remove_partials(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [".lock", "kept.fits"]
+
+
 def test_killed_writer_never_shows_half_a_file(tmp_path):
     target = tmp_path / "big.json"
     code = (

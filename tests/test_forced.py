@@ -18,7 +18,10 @@ NO_ZODI = PhotometrySettings(zodi=ZodiSettings(subtract="none"))
 def fit(exposure, neighbours=(), psf=PSF):
     scene = scene_of(exposure, settings=NO_ZODI)
     profile = scene.profile(exposure, scene.x, scene.y)
-    placed = [(x - X + scene.x, y - Y + scene.y, scene.profile(exposure, x - X + scene.x, y - Y + scene.y)) for x, y in neighbours]
+    placed = [
+        (x - X + scene.x, y - Y + scene.y, scene.profile(exposure, x - X + scene.x, y - Y + scene.y))
+        for x, y in neighbours
+    ]
     return fit_psf(scene, profile, placed, psf, CLIPPING)
 
 
@@ -51,7 +54,7 @@ def test_a_plane_takes_a_slope_out_of_sky_and_flux():
 def test_fluxes_are_unbiased_and_errors_are_the_scatter(flux):
     fluxes, errors = fluxes_and_errors(flux, range(800))
     pulls = (fluxes - flux) / errors
-    assert np.mean((fluxes - flux)) == pytest.approx(0.0, abs=0.12 * errors.mean())
+    assert np.mean(fluxes - flux) == pytest.approx(0.0, abs=0.12 * errors.mean())
     assert abs(np.mean(pulls)) < 0.1
     assert 0.93 < np.std(pulls) < 1.07
     assert np.std(fluxes) < 1.1 * patches.best_error_ujy(flux)

@@ -1,6 +1,7 @@
 """The combined plot: nothing silently left out, and every option does what it says."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import matplotlib
 import numpy as np
@@ -10,7 +11,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.image import imread
 from records import QUALITY, SOURCE, missing, real_star, record, simulate
 from spxflow import config
-from spxflow.plots import PlotSettings, combined_figure, combined_plot, points
+from spxflow.errors import ConfigError
+from spxflow.plots import PlotSettings, combined_figure, combined_plot, points, refuse_unknown_colour_map
 
 STAR = real_star()
 N_GOOD = sum(one["is_good"] for one in STAR)
@@ -155,7 +157,25 @@ def test_a_long_gap_in_time_is_left_out():
 
 
 def test_the_defaults_are_those_of_the_configuration():
+    assert config.defaults()["plot"].keys() == asdict(PlotSettings()).keys()
     assert PlotSettings.from_config(config.defaults()["plot"]) == PlotSettings()
+
+
+def test_an_unknown_colour_map_is_refused_with_the_nearest():
+    refuse_unknown_colour_map("plot.date_cmap", "viridis")
+    with pytest.raises(ConfigError, match=r"plot\.date_cmap: got 'virids', .*; did you mean viridis"):
+        refuse_unknown_colour_map("plot.date_cmap", "virids")
+
+
+def test_resolution_is_left_to_matplotlibrc_when_not_given(tmp_path):
+    with matplotlib.rc_context({"savefig.dpi": 40, "figure.figsize": (5.0, 4.0)}):
+        combined_plot(STAR, tmp_path / "a.png", SOURCE, PlotSettings(figsize=None, dpi=None), QUALITY)
+    assert imread(tmp_path / "a.png").shape[:2] == (160, 200)
+
+
+def test_one_moment_in_time_has_an_axis_of_minutes():
+    drawn = figure([record(band="D1", mjd=60800.0, wavelength_um=0.9, flux_ujy=9.0, flux_err_ujy=1.0)])
+    assert np.ptp(panels(drawn, "lightcurve")[0].get_xlim()) < 0.05
 
 
 def test_magnitude():

@@ -14,7 +14,7 @@ from spxflow import report, spectrum, variability
 from spxflow.plots import PlotSettings
 from spxflow.plots_qa import exposure_name
 from spxflow.report import ReportSettings, write_index, write_report
-from spxflow.stamps import Stamp
+from spxflow.stamps import Stamp, encode
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium-headless-shell")
@@ -44,7 +44,7 @@ def stamp(size=15):
 
 
 def write(path, records, source=SOURCE, with_stamps=True, **options):
-    stamps = {exposure_name(one): stamp() for one in records} if with_stamps else {}
+    stamps = {exposure_name(one): encode(stamp()) for one in records} if with_stamps else {}
     write_report(path, source, records, stamps, PlotSettings(**options), MADE)
     return path.read_text(encoding="utf-8")
 

@@ -110,7 +110,7 @@ def test_a_deleted_product_is_rebuilt_alone(copied, product):
 
 
 def test_a_plot_option_draws_again_and_measures_nothing(copied):
-    assert copied.jobs_to_do(config=["plot={dpi: 60}"]) == {"plot_combined": 1}
+    assert copied.jobs_to_do(config=["plot={dpi: 60}"]) == {"plot_combined": 1, "write_state": 1}
 
 
 def test_a_quality_cut_measures_nothing(copied):

@@ -2,8 +2,12 @@
 
     python tests/peers/compare_spxquery.py --peer-python path/to/python/with/spxquery
 
-Files are cutouts of the local archive's scenarios; the method is that of config/spxquery.yaml, in turn with both kinds of
+Files are cutouts of the local archive's scenarios; the method is that of config/spxquery.yaml, with both kinds of
 aperture and of background.
+
+Result, with photutils 2.3.0 and astropy 7.2.3 on the peer's side: of 1,022 files (demo and field2, six sources each),
+times four methods, the peer gives a number for 3,819. All of them agree: flux to 1.4e-5, error to 4.2e-7, relative. For
+another 201 only we have a number: the peer drops exposures with an unflagged NaN variance.
 """
 
 from __future__ import annotations
@@ -103,8 +107,9 @@ def compare(python: str, files: list[tuple[Path, Source]]) -> bool:
         error = [abs(record["aperture_raw_flux_err_ujy"] / peer[1] - 1.0) for record, peer in kept]
         more = sum(record["aperture_raw_flux_ujy"] is not None for record in ours) - len(kept)
         print(
-            f"{method:5s} {background:7s}: {len(files)} files, {len(numbers)} numbers from the peer, {len(lost)} of them not from"
-            f" us, {more} from us alone; largest relative difference: flux {max(flux):.1e}, error {max(error):.1e}"
+            f"{method:5s} {background:7s}: {len(files)} files, {len(numbers)} numbers from the peer,"
+            f" {len(lost)} of them not from us, {more} from us alone;"
+            f" largest relative difference: flux {max(flux):.1e}, error {max(error):.1e}"
         )
         for (record, peer), difference in zip(kept, flux, strict=True):
             if difference > TOLERANCE:

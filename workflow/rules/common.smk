@@ -106,6 +106,7 @@ def hold_source_locks():
     for key in SOURCES:
         try:
             LOCKS.append(files.hold_lock(f"{OUT}/{key}/.lock"))
+            files.remove_partials(f"{OUT}/{key}")
         except BlockingIOError:
             raise WorkflowError(
                 f"{OUT}/{key}: another run is at work on this source; wait for it or choose another outdir or name"

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+_PARTIAL = ".part"
+
 
 @contextmanager
 def partial_path(path: Path | str) -> Iterator[Path]:
@@ -21,7 +23,7 @@ def partial_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     try:
         yield partial
         with open(partial, "rb") as stream:
@@ -29,6 +31,14 @@ def partial_path(path: Path | str) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partials(directory: Path | str) -> None:
+    """Remove what writers that were killed left below a directory. No other process may be writing there."""
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            if name.startswith(".") and name.endswith(_PARTIAL):
+                Path(parent, name).unlink(missing_ok=True)
 
 
 def write_atomically(path: Path | str, content: str | bytes) -> None:

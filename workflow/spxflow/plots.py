@@ -6,6 +6,7 @@ Drawn with matplotlib's object interface: no global state, safe in threads. Ever
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spxflow.errors import ConfigError
 from spxflow.files import partial_path
 from spxflow.observations import BANDS
 from spxflow.quality import AB_ZERO_POINT
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _GREY = "0.55"
 _OUTLIER_SIGMA = 5.0
 _MOST_SEGMENTS = 6
+_LEAST_DAYS, _LEAST_UM = 0.02, 0.01  # that an axis spans
 _DENSITY_GRID = (90, 26)  # cells across a panel
 _SVG_LOCK = threading.Lock()
 
@@ -65,6 +68,16 @@ class PlotSettings:
             key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
         }
         return cls(**values)
+
+
+def refuse_unknown_colour_map(option: str, name: str) -> None:
+    """Raise a `ConfigError` with the nearest names when matplotlib has no such colour map."""
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        near = difflib.get_close_matches(name, list(colormaps), n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ", as viridis or rainbow"
+        raise ConfigError(f"{option}: got {name!r}, takes the name of a matplotlib colour map{hint}")
 
 
 @dataclass(frozen=True)
@@ -171,7 +184,7 @@ def combined_plot(
     quality
         The cuts ``min_snr`` and ``upper_limit_sigma``, named in the legend.
     """
-    save(combined_figure(list(records), source, settings, quality), path)
+    save(combined_figure(list(records), source, settings, quality), path, settings.dpi)
 
 
 def combined_figure(
@@ -205,19 +218,19 @@ def combined_figure(
     return figure
 
 
-def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure in the format of the suffix, the same bytes each time."""
+def save(figure: Figure, path: Path | str, dpi: float | None = None) -> None:
+    """Write a figure in the format of the suffix, the same bytes each time; ``dpi`` of None is ``matplotlibrc``'s."""
     form = Path(path).suffix.removeprefix(".").lower()
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with partial_path(path) as partial:
         if form != "svg":
-            figure.savefig(partial, format=form, metadata=undated.get(form), dpi="figure")
+            figure.savefig(partial, format=form, metadata=undated.get(form), dpi=dpi)
             return
         from matplotlib import rc_context
 
         # The names of SVG elements are random unless this global option is set.
         with _SVG_LOCK, rc_context({"svg.hashsalt": "spxflow"}):
-            figure.savefig(partial, format=form, metadata=undated[form], dpi="figure")
+            figure.savefig(partial, format=form, metadata=undated[form], dpi=dpi)
 
 
 def _title(records: Sequence[Mapping[str, Any]], drawn: Points, source: Mapping[str, Any]) -> str:
@@ -262,9 +275,9 @@ def _draw_spectrum(
     axes.set_label("spectrum")
     bar_axes.set_label("date_colorbar")
     days = _as_dates(drawn.mjd)
-    mappable = _mappable(settings.date_cmap, Normalize(*_apart(days)))
+    mappable = _mappable(settings.date_cmap, Normalize(*_apart(days, _LEAST_DAYS)))
     axes.set_xscale(settings.wavelength_scale)
-    axes.set_xlim(*_padded(drawn.wavelength_um, settings.wavelength_scale))
+    axes.set_xlim(*_padded(drawn.wavelength_um, _LEAST_UM, settings.wavelength_scale))
     _draw_points(_Panel(axes, drawn.wavelength_um, days, mappable, limits), drawn, settings)
     axes.set_xlabel("wavelength (µm)")
     _value_label(axes, settings)
@@ -286,14 +299,14 @@ def _draw_lightcurve(
     from matplotlib.colors import LogNorm, Normalize
 
     norm = LogNorm if settings.wavelength_scale == "log" else Normalize
-    mappable = _mappable(settings.wavelength_cmap, norm(*_apart(drawn.wavelength_um)))
+    mappable = _mappable(settings.wavelength_cmap, norm(*_apart(drawn.wavelength_um, _LEAST_UM)))
     bar_axes.set_label("wavelength_colorbar")
     widths = _segment_widths(segments)
     panels[int(np.argmax(widths))].set_xlabel("MJD (UTC)")
     for axes, (first, last), width in zip(panels, segments, widths, strict=True):
         own = drawn.chosen((drawn.mjd >= first) & (drawn.mjd <= last))
         axes.set_label("lightcurve")
-        axes.set_xlim(*_padded(own.mjd, "linear"))
+        axes.set_xlim(*_padded(own.mjd, _LEAST_DAYS))
         _draw_points(_Panel(axes, own.mjd, own.wavelength_um, mappable, limits), own, settings)
         _time_ticks(axes, most=max(2, int(9 * width)))
     _value_label(panels[0], settings)
@@ -541,14 +554,15 @@ def _value_label(axes: Axes, settings: PlotSettings) -> None:
     axes.set_ylabel("AB magnitude" if settings.magnitude else "flux density (µJy)")
 
 
-def _apart(values: np.ndarray) -> tuple[float, float]:
-    """Smallest and largest value, drawn apart when they are one."""
+def _apart(values: np.ndarray, least: float) -> tuple[float, float]:
+    """Smallest and largest value, drawn apart when they are closer than ``least``."""
     low, high = float(values.min()), float(values.max())
-    return (low, high) if high > low else (low - 0.01 * abs(low or 1.0), high + 0.01 * abs(high or 1.0))
+    missing = max(least - (high - low), 0.0)
+    return low - 0.5 * missing, high + 0.5 * missing
 
 
-def _padded(values: np.ndarray, scale: str) -> tuple[float, float]:
-    low, high = _apart(values)
+def _padded(values: np.ndarray, least: float, scale: str = "linear") -> tuple[float, float]:
+    low, high = _apart(values, least)
     if scale == "log":
         low, high = np.log10(low), np.log10(high)
     low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)

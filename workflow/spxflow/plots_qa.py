@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SHOWN_SIGMAS = 5.0  # of the noise that the residual's colours span
 _WRAP = 30  # characters
 
 
@@ -100,9 +99,8 @@ def qa_figure(
 
 
 def _draw_stamp(panels: Sequence[Axes], stamp: Stamp, settings: QaSettings) -> None:
-    brightest = max(float(np.nanmax(stamp.model)), _SHOWN_SIGMAS * stamp.noise)
-    flux_scale = (settings.cmap, -3.0 * stamp.noise, brightest)
-    span = _SHOWN_SIGMAS * stamp.noise
+    flux_scale = (settings.cmap, *stamp.flux_scale)
+    span = stamp.residual_span
     pictures = (
         ("image", stamp.image, flux_scale),
         ("model", stamp.model, flux_scale),

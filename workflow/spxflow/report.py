@@ -6,7 +6,6 @@ outside, names above all, is escaped where it becomes markup and stays text wher
 
 from __future__ import annotations
 
-import base64
 import html
 import itertools
 import json
@@ -24,7 +23,6 @@ from spxflow import __version__
 from spxflow.files import write_atomically
 from spxflow.plots import PlotSettings, points, time_segments, value_range
 from spxflow.plots_qa import exposure_name
-from spxflow.stamps import Stamp
 from spxflow.tables import COLUMNS, in_order
 
 Record = Mapping[str, Any]
@@ -35,7 +33,6 @@ _CORE_COLUMNS = (
     *("status", "reason", "flag_names"),
 )
 _COLOUR_STOPS = 33
-_RESIDUAL_SIGMAS = 5.0
 _UNMEASURED = "absent"
 
 
@@ -66,7 +63,7 @@ def write_report(
     path: Path | str,
     source: Record,
     records: Iterable[Record],
-    stamps: Mapping[str, Stamp],
+    stamps: Mapping[str, Record],
     plot: PlotSettings,
     made: Mapping[str, Any],
     spectrum: Sequence[Record] | None = None,
@@ -81,7 +78,7 @@ def write_report(
     records
         Judged records, see :data:`spxflow.tables.COLUMNS`.
     stamps
-        Pictures of exposures, by :func:`spxflow.plots_qa.exposure_name`.
+        Pictures of exposures (:func:`spxflow.stamps.encode`), by :func:`spxflow.plots_qa.exposure_name`.
     plot
         Colour maps, wavelength scale, range and time gaps, as in the combined plot.
     made
@@ -134,7 +131,7 @@ def _plotly() -> str:
 
 
 def _page_data(
-    records: Sequence[Record], stamps: Mapping[str, Stamp], plot: PlotSettings, spectrum: Sequence[Record] | None
+    records: Sequence[Record], stamps: Mapping[str, Record], plot: PlotSettings, spectrum: Sequence[Record] | None
 ) -> dict[str, Any]:
     many = len(records) > _WHOLE_RECORDS_UP_TO
     shown = [column for column in COLUMNS if not many or column.name in _CORE_COLUMNS]
@@ -160,7 +157,7 @@ def _page_data(
             "residual": _colours("RdBu_r"),
         },
         "spectrum": _spectrum_columns(spectrum) if spectrum else None,
-        "stamps": {name: encoded_stamp(stamp) for name, stamp in stamps.items()},
+        "stamps": dict(stamps),
     }
 
 
@@ -191,30 +188,6 @@ def _colours(cmap: str) -> list[list[Any]]:
 def _spectrum_columns(spectrum: Sequence[Record]) -> dict[str, list[Any]]:
     used = [row for row in spectrum if row["n_used"]]
     return {name: [_rounded(row[name]) for row in used] for name in ("wavelength_um", "flux_ujy", "flux_err_ujy")}
-
-
-def encoded_stamp(stamp: Stamp) -> dict[str, Any]:
-    """A stamp as bytes (base64) between the limits of its scale, first row at the bottom."""
-    low, high = -3.0 * stamp.noise, max(float(np.nanmax(stamp.model)), _RESIDUAL_SIGMAS * stamp.noise)
-    span = _RESIDUAL_SIGMAS * stamp.noise
-    return {
-        "size": stamp.image.shape[0],
-        "x": round(stamp.x, 3),
-        "y": round(stamp.y, 3),
-        "radius": stamp.aperture_radius_px,
-        "low": low,
-        "high": high,
-        "span": span,
-        "image": _as_bytes(stamp.image, low, high),
-        "model": _as_bytes(stamp.model, low, high),
-        "residual": _as_bytes(stamp.residual, -span, span),
-        "masked": base64.b64encode(stamp.masked.astype(np.uint8).tobytes()).decode(),
-    }
-
-
-def _as_bytes(picture: np.ndarray, low: float, high: float) -> str:
-    levels = np.clip((np.nan_to_num(picture, nan=low) - low) / (high - low), 0.0, 1.0)
-    return base64.b64encode(np.rint(255.0 * levels).astype(np.uint8).tobytes()).decode()
 
 
 # --- what is on the page without it ------------------------------------------------------------

@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 
 _LEAST_SKY_FRACTION = 0.5  # of the window, to scale the zodiacal light model by it
 _REPAIR_REACH_PX = 2  # half side of the square whose pixels lend their variance
-_REPAIR_LENDERS = 5  # how many of them do: those nearest in brightness
+_LEAST_LENDERS = 5
 
 
 @dataclass(frozen=True)
@@ -208,28 +208,30 @@ def _repair_from_image(variance: Array, on_image: Mask, whole: NDArray[np.floati
 
 
 def _repair_from_neighbours(variance: Array, image: Array, good: Mask, where: Mask) -> int:
-    """Fill in missing variances from neighbours of similar brightness, in place; how many.
-
-    Photon noise goes with brightness, so the median is taken of the few neighbours that are nearest in it; if none is
-    good, of all good pixels of the window.
-    """
+    """Fill in missing variances from the pixels around, in place; how many."""
     missing = np.flatnonzero(~(variance > 0.0) & where)
-    if missing.size == 0:
-        return 0
     lenders = good & (variance > 0.0)
+    if missing.size == 0 or not lenders.any():
+        return 0
     repaired = [_borrowed_variance(variance, image, lenders, *divmod(int(i), variance.shape[1])) for i in missing]
     variance.flat[missing] = repaired
     return int(missing.size)
 
 
 def _borrowed_variance(variance: Array, image: Array, lenders: Mask, row: int, column: int) -> float:
+    """Median variance of the good pixels around, each brought to the brightness of this one.
+
+    Photon noise makes variance a straight line in brightness, whose slope comes from the same pixels. With too few of
+    them it is the median of all good pixels of the window.
+    """
     reach = _REPAIR_REACH_PX
     square = np.s_[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
     near = lenders[square]
-    if not near.any():
-        return float(np.median(variance[lenders])) if lenders.any() else math.nan
-    candidates = variance[square][near]
-    brightness = image[row, column]
-    if math.isfinite(brightness):
-        candidates = candidates[np.argsort(np.abs(image[square][near] - brightness))[:_REPAIR_LENDERS]]
-    return float(np.median(candidates))
+    if np.count_nonzero(near) < _LEAST_LENDERS:
+        return float(np.median(variance[lenders]))
+    lent, brightness = variance[square][near], image[square][near]
+    excess = brightness - brightness.mean()
+    spread = float(excess @ excess)
+    slope = max(float(excess @ lent) / spread, 0.0) if spread > 0.0 else 0.0
+    own = image[row, column] if math.isfinite(image[row, column]) else float(np.median(brightness))
+    return max(float(np.median(lent + slope * (own - brightness))), float(lent.min()))

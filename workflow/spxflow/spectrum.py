@@ -14,11 +14,13 @@ import numpy as np
 
 from spxflow import __version__
 from spxflow.smooth import SmoothSpectrum, slope_at, smooth_spectrum, smooth_variance
-from spxflow.tables import Column, source_metadata, write_table
+from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
 _PRIOR_DOF = 10.0  # weight of the detector's scatter against that of one channel
-_REPEAT_CHANNELS = 0.5  # points this close in wavelength are repeats of each other
-_AGREEMENT_SIGMA = 3.0
+_LINE_SIGMA = 0.42  # channels: profile of an unresolved line, as wide as the passband (1 channel FWHM)
+_LINE_REACH = 0.75  # channels from its centre that a line reaches
+_NEXT_TO = 0.15  # channels: too near for a line to tell two points apart
+_TELLING_SIGMA = 4.0
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,12 @@ def smooth_samples(samples: Samples, settings: SpectrumSettings) -> SmoothSpectr
 
 
 def outliers(samples: Samples, smooth: SmoothSpectrum, sigma: float) -> np.ndarray:
-    """Samples that neither the smooth spectrum nor their own repeats support.
+    """Samples that no real spectrum explains.
 
-    A sample is an outlier when (1) it deviates from the smooth spectrum of the others by more than ``sigma``,
-    (2) it has repeats, points within half a channel, of which less than half (by weight) agree with it, and (3) one
-    of those fits the smooth spectrum. So a line that only one channel sees, or a source that varies, loses nothing.
+    An outlier deviates from the smooth spectrum of the others by more than ``sigma``, and no spectral line can be the
+    reason: a line is as wide as the instrument's passband, about one channel, so on one side of the point at least
+    its neighbours would be raised with it. Where neighbours on both sides (or very near ones) should show that and
+    do not, the point is an outlier; where they are absent or too noisy to tell, it stays.
 
     Returns
     -------
@@ -155,35 +158,46 @@ def outliers(samples: Samples, smooth: SmoothSpectrum, sigma: float) -> np.ndarr
     rejected = np.zeros(len(samples), dtype=bool)
     if sigma <= 0:
         return rejected
-    deviant = np.abs(smooth.deviation) > sigma
-    for one in np.flatnonzero(deviant):
-        first, last = np.searchsorted(samples.x, samples.x[one] + np.array([-_REPEAT_CHANNELS, _REPEAT_CHANNELS]))
-        repeats = np.arange(first, last)
-        repeats = repeats[repeats != one]
-        if not repeats.size or deviant[repeats].all():
-            continue
-        slope = np.nan_to_num(smooth.slope[repeats])
-        difference = samples.flux[one] - samples.flux[repeats] - slope * (samples.x[one] - samples.x[repeats])
-        noise = smooth.scale * np.hypot(samples.error[one], samples.error[repeats])
-        agrees = np.abs(difference) <= _AGREEMENT_SIGMA * noise
-        rejected[one] = np.average(agrees, weights=noise**-2) < 0.5
+    excess = np.nan_to_num(samples.flux - smooth.value)
+    for one in np.flatnonzero(np.abs(smooth.deviation) > sigma):
+        first, last = np.searchsorted(samples.x, samples.x[one] + np.array([-_LINE_REACH, _LINE_REACH]))
+        near = np.setdiff1d(np.arange(first, last), one)
+        offset = samples.x[near] - samples.x[one]
+        sides = (near[offset <= _NEXT_TO], near[offset >= -_NEXT_TO])
+        rejected[one] = all(_contradicted(one, side, samples, excess, smooth.scale) for side in sides)
     return rejected
 
 
-# --- channels ----------------------------------------------------------------------------------
+def _contradicted(one: int, neighbours: np.ndarray, samples: Samples, excess: np.ndarray, scale: float) -> bool:
+    """Whether neighbours on one side say that there is no line at a point, and can tell.
 
-_FLUX_UCD = "phot.flux.density;em.IR"
+    The amplitude of a line profile centred on the point is fitted to their excesses over the smooth spectrum.
+    """
+    if not neighbours.size:
+        return False
+    own = abs(float(excess[one]))
+    offset = samples.x[neighbours] - samples.x[one]
+    profile = np.exp(-0.5 * (offset / _LINE_SIGMA) ** 2)
+    weight = (scale * samples.error[neighbours]) ** -2
+    raised = np.clip(excess[neighbours] * np.sign(excess[one]), -own, own)
+    information = float(weight @ profile**2)
+    amplitude = float(weight @ (profile * raised)) / information
+    can_tell = own > _TELLING_SIGMA * np.hypot(information**-0.5, scale * samples.error[one])
+    return bool(can_tell and amplitude < 0.5 * own)
+
+
+# --- channels ----------------------------------------------------------------------------------
 
 COLUMNS: tuple[Column, ...] = (
     Column(
         "wavelength_um", "float", "um", "em.wl.central;meta.main", "wavelength of the channel, where the flux holds"
     ),
-    Column("flux_ujy", "float", "uJy", f"{_FLUX_UCD};meta.main", "combined flux density, signed"),
+    Column("flux_ujy", "float", "uJy", f"{FLUX_UCD};meta.main", "combined flux density, signed"),
     Column(
         "flux_err_ujy",
         "float",
         "uJy",
-        f"stat.error;{_FLUX_UCD};meta.main",
+        f"stat.error;{FLUX_UCD};meta.main",
         "its uncertainty: the formal one, enlarged where the points scatter more",
     ),
     Column("bandwidth_um", "float", "um", "instr.bandwidth", "width of the channel's passband"),
@@ -192,12 +206,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("wavelength_min_um", "float", "um", "em.wl;stat.min", "shortest wavelength of the channel's pixels"),
     Column("wavelength_max_um", "float", "um", "em.wl;stat.max", "longest wavelength of the channel's pixels"),
     Column("wavelength_eff_um", "float", "um", "em.wl.effective", "weighted mean wavelength of the points used"),
-    Column("flux_err_formal_ujy", "float", "uJy", f"stat.error;{_FLUX_UCD}", "uncertainty from the points' own errors"),
+    Column("flux_err_formal_ujy", "float", "uJy", f"stat.error;{FLUX_UCD}", "uncertainty from the points' own errors"),
     Column(
         "flux_err_scatter_ujy",
         "float",
         "uJy",
-        f"stat.stdev;{_FLUX_UCD}",
+        f"stat.stdev;{FLUX_UCD}",
         "uncertainty from the scatter of the points used; none for one point",
     ),
     Column("chi2_dof", "float", "", "stat.fit.chi2", "reduced chi-square of the points used; none for one point"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from spxflow.measure import UJY_PER_ARCSEC2
 from spxflow.mef import Calibration, Exposure, SkyWindow, read_exposure
 
 Array = NDArray[np.float64]
+
+_RESIDUAL_SIGMAS = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class Stamp:
         """Robust scatter of the residual over the pixels used, MJy/sr; 1 where there are none."""
         used = self.residual[~self.masked & np.isfinite(self.image)]
         return float(1.4826 * np.median(np.abs(used - np.median(used)))) or 1.0 if used.size else 1.0
+
+    @property
+    def flux_scale(self) -> tuple[float, float]:
+        """Limits of the colours of image and model: from below the noise to the model's peak, MJy/sr."""
+        return -3.0 * self.noise, max(float(np.nanmax(self.model)), self.residual_span)
+
+    @property
+    def residual_span(self) -> float:
+        """What the colours of the residual span on either side of zero, MJy/sr."""
+        return _RESIDUAL_SIGMAS * self.noise
 
 
 def read_stamp(
@@ -113,3 +126,27 @@ def make_stamp(exposure: Exposure, record: Mapping[str, Any], bad_flags: Iterabl
 def _background(record: Mapping[str, Any]) -> float:
     levels = (record[name] for name in ("psf_background_mjysr", "background_mjysr"))
     return next((level for level in levels if level is not None and math.isfinite(level)), 0.0)
+
+
+def encode(stamp: Stamp) -> dict[str, Any]:
+    """A stamp as JSON: pictures as bytes (base64) between the limits of their scales, first row at the bottom."""
+    low, high = stamp.flux_scale
+    span = stamp.residual_span
+    return {
+        "size": stamp.image.shape[0],
+        "x": round(stamp.x, 3),
+        "y": round(stamp.y, 3),
+        "radius": stamp.aperture_radius_px,
+        "low": low,
+        "high": high,
+        "span": span,
+        "image": _as_bytes(stamp.image, low, high),
+        "model": _as_bytes(stamp.model, low, high),
+        "residual": _as_bytes(stamp.residual, -span, span),
+        "masked": base64.b64encode(stamp.masked.astype(np.uint8).tobytes()).decode(),
+    }
+
+
+def _as_bytes(picture: np.ndarray, low: float, high: float) -> str:
+    levels = np.clip((np.nan_to_num(picture, nan=low) - low) / (high - low), 0.0, 1.0)
+    return base64.b64encode(np.rint(255.0 * levels).astype(np.uint8).tobytes()).decode()

@@ -52,8 +52,8 @@ STATUSES = {
     "error": "the measurement failed in an unexpected way",
 }
 
-_FLUX = "phot.flux.density;em.IR"
-_FLUX_ERROR = "stat.error;phot.flux.density;em.IR"
+FLUX_UCD = "phot.flux.density;em.IR"
+_FLUX_ERROR_UCD = f"stat.error;{FLUX_UCD}"
 
 COLUMNS: tuple[Column, ...] = (
     Column("obs_id", "text", "", "meta.id;obs", "observation id of the archive"),
@@ -122,16 +122,18 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("ra_deg", "float", "deg", "pos.eq.ra", "right ascension measured at (ICRS, at the time of exposure)", "ra"),
     Column("dec_deg", "float", "deg", "pos.eq.dec", "declination measured at (ICRS, at the time of exposure)", "dec"),
-    Column("psf_flux_ujy", "float", "uJy", _FLUX, "total flux density by forced PSF photometry"),
-    Column("psf_flux_err_ujy", "float", "uJy", _FLUX_ERROR, "1-sigma uncertainty of psf_flux_ujy"),
+    Column("psf_flux_ujy", "float", "uJy", FLUX_UCD, "total flux density by forced PSF photometry"),
+    Column("psf_flux_err_ujy", "float", "uJy", _FLUX_ERROR_UCD, "1-sigma uncertainty of psf_flux_ujy"),
     Column("psf_chi2_dof", "float", "", "stat.fit.chi2", "reduced chi-square of the PSF fit"),
     Column("psf_masked_fraction", "float", "", "stat.value", "part of the PSF's weight on bad pixels, left out"),
     Column("psf_background_mjysr", "float", "MJy/sr", "instr.background", "background fitted together with the PSF"),
     Column("psf_n_pixels", "int", "", "meta.number", "pixels in the PSF fit"),
-    Column("aperture_flux_ujy", "float", "uJy", _FLUX, "aperture flux density corrected to total by the PSF"),
-    Column("aperture_flux_err_ujy", "float", "uJy", _FLUX_ERROR, "1-sigma uncertainty of aperture_flux_ujy"),
-    Column("aperture_raw_flux_ujy", "float", "uJy", _FLUX, "flux density inside the aperture, not corrected"),
-    Column("aperture_raw_flux_err_ujy", "float", "uJy", _FLUX_ERROR, "1-sigma uncertainty of aperture_raw_flux_ujy"),
+    Column("aperture_flux_ujy", "float", "uJy", FLUX_UCD, "aperture flux density corrected to total by the PSF"),
+    Column("aperture_flux_err_ujy", "float", "uJy", _FLUX_ERROR_UCD, "1-sigma uncertainty of aperture_flux_ujy"),
+    Column("aperture_raw_flux_ujy", "float", "uJy", FLUX_UCD, "flux density inside the aperture, not corrected"),
+    Column(
+        "aperture_raw_flux_err_ujy", "float", "uJy", _FLUX_ERROR_UCD, "1-sigma uncertainty of aperture_raw_flux_ujy"
+    ),
     Column("aperture_radius_px", "float", "pix", "phys.angSize;instr.det", "radius of the aperture"),
     Column("aperture_psf_fraction", "float", "", "stat.value", "part of the PSF inside the aperture's good pixels"),
     Column("aperture_n_bad", "int", "", "meta.number", "bad pixels in the aperture"),

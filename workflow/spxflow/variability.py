@@ -17,7 +17,7 @@ import numpy as np
 
 from spxflow import __version__
 from spxflow.spectrum import Samples, SpectrumSettings, pass_starts, samples_by_band, smooth_samples
-from spxflow.tables import Column, source_metadata, write_table
+from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
 _MIN_GROUP_SNR = 3.0  # relative fluxes need a flux to be relative to
 
@@ -151,8 +151,11 @@ def variability(
 ) -> dict[str, Any]:
     """The content of ``variability.json``.
 
-    Keys
-    ----
+    Returns
+    -------
+    dict
+        None where there is too little to compute a value. Keys besides the settings and the counts:
+
     chi2, dof, p_value
         Departures of repeats from their means, against constancy; ``p_value`` is the chance of a larger chi-square
         from a constant source. ``p_value_without_largest``: the same without the exposure that departs most.
@@ -313,23 +316,19 @@ def _group(repeats: Repeats, records: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 # --- light curves ------------------------------------------------------------------------------
 
-_FLUX_UCD = "phot.flux.density;em.IR"
-
 COLUMNS: tuple[Column, ...] = (
     Column("group", "int", "", "meta.id", "group of repeats, from 0"),
     Column("band", "text", "", "instr.bandpass", "detector name, D1 to D6"),
     Column("group_wavelength_um", "float", "um", "em.wl.central", "mean wavelength of the group"),
     Column("mjd", "float", "d", "time.epoch;meta.main", "middle of the exposure, MJD (UTC)"),
     Column("wavelength_um", "float", "um", "em.wl", "wavelength of the exposure"),
-    Column("matched_flux_ujy", "float", "uJy", f"{_FLUX_UCD};meta.main", "flux moved to the group's mean wavelength"),
+    Column("matched_flux_ujy", "float", "uJy", f"{FLUX_UCD};meta.main", "flux moved to the group's mean wavelength"),
     Column(
-        "matched_flux_err_ujy", "float", "uJy", f"stat.error;{_FLUX_UCD}", "its uncertainty, that of moving included"
+        "matched_flux_err_ujy", "float", "uJy", f"stat.error;{FLUX_UCD}", "its uncertainty, that of moving included"
     ),
-    Column("flux_ujy", "float", "uJy", _FLUX_UCD, "flux as measured"),
-    Column(
-        "smooth_flux_ujy", "float", "uJy", f"{_FLUX_UCD};stat.fit", "the source's smooth spectrum at the wavelength"
-    ),
-    Column("departure_ujy", "float", "uJy", f"stat.fit.residual;{_FLUX_UCD}", "matched flux minus the group's mean"),
+    Column("flux_ujy", "float", "uJy", FLUX_UCD, "flux as measured"),
+    Column("smooth_flux_ujy", "float", "uJy", f"{FLUX_UCD};stat.fit", "the source's smooth spectrum at the wavelength"),
+    Column("departure_ujy", "float", "uJy", f"stat.fit.residual;{FLUX_UCD}", "matched flux minus the group's mean"),
     Column("departure_sigma", "float", "", "stat.fit.residual", "departure over its standard error"),
     Column("obs_id", "text", "", "meta.id;obs", "observation id of the archive"),
 )

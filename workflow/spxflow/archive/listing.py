@@ -81,7 +81,7 @@ def exposures(
         try:
             identity, observation = _observation(row, settings)
         except ValueError as error:
-            ignored[one_line(PurePosixPath(urlsplit(row.address).path).name or row.address, 120)] = one_line(error)
+            ignored[one_line(row.address.rsplit("/", 1)[-1] or row.publisher_did, 120)] = one_line(error)
             continue
         if _asked_for(observation, settings, query, bands):
             listed.setdefault((identity.obs_id, identity.detector), []).append((identity, observation))

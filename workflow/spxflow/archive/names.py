@@ -48,7 +48,7 @@ def resolve_name(name: str, settings: ArchiveSettings) -> ResolvedName:
         with QuerySession(bounded, elsewhere=True) as session:
             response = session.get(url)
             response.raise_for_status()
-    except RequestException as error:
+    except (RequestException, ValueError) as error:
         silent = f"{settings.sesame_url} does not answer ({one_line(error, 120)})"
         raise ArchiveError(f"name {name!r} cannot be resolved, {silent}: {instead}") from error
     position = _POSITION.search(response.text)

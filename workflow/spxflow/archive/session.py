@@ -6,6 +6,7 @@ import io
 import re
 import time
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -16,6 +17,7 @@ from spxflow.archive.urls import moved_url
 from spxflow.retries import Backoff, passes, retry_after_s
 
 _CHUNK = 1 << 18
+_REDIRECTIONS = 5
 _DECLARATION = re.compile(rb"<!\s*(DOCTYPE(?!\s+html)|ENTITY)", re.IGNORECASE)
 _LONGEST_WAIT_S = 60.0
 _LONGEST_RETRY_AFTER_S = 600.0
@@ -49,10 +51,8 @@ class QuerySession(requests.Session):
         for scheme in ("https://", "http://"):
             self.mount(scheme, HTTPAdapter(pool_maxsize=settings.connections, pool_block=True))
 
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Where a redirection leads, on the configured host."""
-        target = super().get_redirect_target(resp)
-        return self._moved(target) if target and "://" in target else target
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: :meth:`request` follows redirections itself, bounds their bodies and knows where they may lead."""
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         """One request, repeated while its fault is one that passes; the answer is in memory when this returns."""
@@ -76,6 +76,16 @@ class QuerySession(requests.Session):
         raise AssertionError("unreachable")
 
     def _ask(self, method: str | bytes, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        for _ in range(_REDIRECTIONS):
+            response = self._ask_once(method, url, *args, **kwargs)
+            if not response.is_redirect or kwargs.get("allow_redirects") is False:
+                return response
+            url = self._moved(_target(response))
+            if response.status_code in (301, 302, 303):
+                method, args, kwargs = "GET", (), {"timeout": kwargs["timeout"], "stream": True}
+        raise requests.TooManyRedirects(f"redirected more than {_REDIRECTIONS} times", response=response)
+
+    def _ask_once(self, method: str | bytes, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         with super().request(method, url, *args, **kwargs) as response:
             content = self._bounded(response)
         response._content = content
@@ -104,6 +114,14 @@ class QuerySession(requests.Session):
         if b"\0" in content[:4] or _DECLARATION.search(content):
             raise RefusedAnswerError("the answer is XML in UTF-16 or declares entities")
         return content
+
+
+def _target(response: requests.Response) -> str:
+    """Where a redirection leads."""
+    try:
+        return urljoin(response.url, response.headers["Location"])
+    except ValueError as error:
+        raise requests.exceptions.InvalidURL(f"redirected to no address: {error}") from error
 
 
 class _Content(io.BytesIO):

@@ -291,13 +291,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
+        self.status, self.bytes_sent, self.complete = 0, 0, False
         if path == CONTROL:
             self._answer(self._read_request(path, url.query), None)
             return
         kind = kind_of(path, url.query)
         started = self.traffic.now()
         concurrency = self.traffic.begin(self.open_connection, kind)
-        self.status, self.bytes_sent, self.complete = 0, 0, False
         fault = None
         try:
             request = self._read_request(path, url.query)

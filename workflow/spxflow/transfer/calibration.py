@@ -34,7 +34,7 @@ _SOLID_ANGLE = "solid_angle_pixel_map"
 _SOLID_ANGLE_RELEASE = "QR2"  # one map, of the pixels of the detector, for all releases
 _GAIN = "l3_flux_corrections"
 _DAY_S = 86400.0
-_RELEASE = re.compile(r"/spherex/(?P<release>qr\d+)/")
+_RELEASE = re.compile(r"spherex[/_](?P<release>qr\d+)")
 
 
 class CalibrationUnavailableError(RuntimeError):
@@ -42,9 +42,15 @@ class CalibrationUnavailableError(RuntimeError):
 
 
 def release_of(observation: Observation) -> str:
-    """Release of an exposure, ``QR2`` or ``QR3``, by its address or collection."""
-    match = _RELEASE.search(observation.url)
-    return match["release"].upper() if match else observation.collection.split("_")[1].upper()
+    """Release of an exposure, ``QR2`` or ``QR3``, by its address or collection; ``unknown`` where neither tells."""
+    match = _RELEASE.search(observation.url) or _RELEASE.search(observation.collection)
+    return match["release"].upper() if match else "unknown"
+
+
+def _psf_family(release: str) -> str:
+    if release not in _PSF:
+        raise CalibrationUnavailableError(f"no calibration is known of release {release}, only of {', '.join(_PSF)}")
+    return _PSF[release]
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class CalibrationCache:
 
     def psf_file(self, release: str, detector: int) -> Path:
         """The file with the PSF of a release and detector."""
-        return self.kept_file(_PSF[release], release, detector).path
+        return self.kept_file(_psf_family(release), release, detector).path
 
     def kept_file(self, family: str, release: str, detector: int) -> KeptFile:
         """A product of the latest version, fetched when it is not there.
@@ -140,7 +146,7 @@ class CalibrationCache:
             provenance[part] = kept.file.name
 
         if slim:
-            add("psf", _PSF[release], release, mef.read_psf)
+            add("psf", _psf_family(release), release, mef.read_psf)
         if slim or harmonise or settings.wavelength == "map":
             read = mef.read_wave_map if settings.wavelength == "map" else mef.read_wave_table
             add("wavelength", _WAVELENGTH, LATEST_RELEASE if harmonise else release, read)

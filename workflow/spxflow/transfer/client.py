@@ -73,18 +73,20 @@ class Body:
         TransferFault
             When the connection breaks, the answer ends before its length, is too slow or too large.
         """
-        from urllib3.exceptions import HTTPError
+        from urllib3.exceptions import HTTPError, IncompleteRead
 
         try:
             piece = self._raw.read1(size, decode_content=False)
         except (HTTPError, OSError) as error:
+            if isinstance(error, IncompleteRead) or isinstance(error.__cause__, IncompleteRead):
+                raise self._cut_off() from error
             raise TransferFault(f"the connection broke after {self.received} bytes: {_named(error)}") from error
         self.received += len(piece)
         self._tally.received_bytes += len(piece)
         if self.received > self._limit:
             raise self._too_large(self.received)
         if not piece and self.length is not None and self.received < self.length:
-            raise TransferFault(f"the answer was cut off after {self.received} of {self.length} bytes")
+            raise self._cut_off()
         self._refuse_crawl()
         return piece
 
@@ -102,6 +104,10 @@ class Body:
         if seconds > self._settings.timeout_s and self.received < least:
             raise TransferFault(f"the answer is too slow: {self.received} bytes in {seconds:.0f} s")
 
+    def _cut_off(self) -> TransferFault:
+        of_length = f" of {self.length}" if self.length is not None else ""
+        return TransferFault(f"the answer was cut off after {self.received}{of_length} bytes")
+
     def _too_large(self, size: int) -> TransferFault:
         reason = f"the answer is larger than download.max_file_mb, {self._settings.max_file_mb:g}: {size} bytes"
         return TransferFault(reason, INVALID_FILE, passes=False)
@@ -114,24 +120,12 @@ class HttpClient:
     """
 
     def __init__(self, settings: TransferSettings) -> None:
-        import requests
-
         self._settings = settings
         self._backoff = Backoff(settings.retry_wait_s, settings.retry_wait_max_s)
         self._hosts = {urlsplit(settings.archive_url).netloc, urlsplit(settings.s3_url).netloc}
         self._quiet_until: dict[str, float] = {}
         self._silences: dict[str, int] = {}
-        self._session = requests.Session()
-        self._session.headers = requests.structures.CaseInsensitiveDict(
-            {
-                "User-Agent": f"spxflow/{spxflow.__version__} python-requests/{requests.__version__}",
-                "Accept": "*/*",
-                "Accept-Encoding": "identity",
-                "Connection": "keep-alive",
-            }
-        )
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _adapter(settings))
+        self._session = _session(settings)
 
     def get(
         self,
@@ -230,10 +224,10 @@ class HttpClient:
         return 0 if silences > self._settings.retries * self._settings.connections else self._settings.retries
 
     def _redirected(self, url: str, target: str) -> str:
-        target = urljoin(url, target)
-        if urlsplit(target).netloc in self._hosts:
-            return target
         try:
+            target = urljoin(url, target)
+            if urlsplit(target).netloc in self._hosts:
+                return target
             return moved_url(target, self._settings.archive_url)
         except ValueError as error:
             raise TransferFault(f"redirected elsewhere: {error}", passes=False) from error
@@ -272,14 +266,25 @@ class _Open:
         self._response.close()
 
 
-def _adapter(settings: TransferSettings) -> Any:
+def _session(settings: TransferSettings) -> requests.Session:
+    """Session with the client's connections. Redirections, of which it would read the bodies, are left to the client."""
+    import requests
     from requests.adapters import HTTPAdapter
 
-    class _Adapter(HTTPAdapter):
+    class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             super().init_poolmanager(*args, socket_options=_socket_options(settings), **kwargs)
 
-    return _Adapter(pool_maxsize=settings.connections, pool_block=True, max_retries=0)
+    class Session(requests.Session):
+        def get_redirect_target(self, resp: requests.Response) -> None:
+            pass
+
+    session = Session()
+    session.headers["User-Agent"] = f"spxflow/{spxflow.__version__} python-requests/{requests.__version__}"
+    session.headers["Accept-Encoding"] = "identity"
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, Adapter(pool_maxsize=settings.connections, pool_block=True, max_retries=0))
+    return session
 
 
 def _socket_options(settings: TransferSettings) -> list[tuple[int, int, int]]:
