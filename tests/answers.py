@@ -74,7 +74,7 @@ HOSTILE = [
 
 @contextmanager
 def sending():
-    """A server that sends bytes as they are, whatever is asked: its address, and the list of which it sends the last."""
+    """A server that sends bytes as they are, whatever is asked: its address, and the list whose last entry it sends."""
     answers = []
 
     def serve():

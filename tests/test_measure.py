@@ -352,6 +352,13 @@ def test_the_solid_angle_has_the_distortion_unless_told_otherwise():
     assert local != pytest.approx(plane, rel=1e-4)
 
 
+def test_estimators_disagree_where_something_else_shines():
+    records = [measure(patch([(FLUX, X, Y)], seed=seed), star(), PhotometrySettings()) for seed in range(100)]
+    assert not any(record["estimators_disagree"] for record in records)
+    contaminated = altered(patch([(FLUX, X, Y)], seed=1), image={(31, 32): 2.0})
+    assert measure(contaminated, star(), PhotometrySettings())["estimators_disagree"] is True
+
+
 # --- positions and times ---
 
 

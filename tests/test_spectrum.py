@@ -135,16 +135,33 @@ def test_rejection_can_be_switched_off():
     assert sum(row["n_rejected"] for row in rows) == 0
 
 
-def test_an_emission_line_is_kept():
-    """Ten times the continuum, seen by one channel only, in each of the passes."""
+def line(strength, centre, width=0.42 * 0.048):
+    """The smooth spectrum with an unresolved line of D3: as wide as the passband."""
+    return lambda wavelength: smooth_truth(wavelength) + strength * np.exp(-0.5 * ((wavelength - centre) / width) ** 2)
 
-    def with_line(wavelength):
-        return smooth_truth(wavelength) + 10_000.0 * (abs(wavelength - 2.041) < 0.02)
 
-    rows = combine(simulate(1, truth=with_line, passes=3), SETTINGS)
+@pytest.mark.parametrize("passes", [1, 2, 3, 8])
+@pytest.mark.parametrize("strength", [700.0, 3000.0, -800.0])
+def test_unresolved_lines_are_kept(passes, strength):
+    """Lines of 20 to 90 times the noise, at the centre of a channel and between two."""
+    n_exposures = n_rejected = 0
+    for seed in range(4):
+        for centre in (2.041, 2.065):
+            exposures = simulate(seed, truth=line(strength, centre), passes=passes)
+            in_line = [one for one in exposures if abs(one["wavelength_um"] - centre) < 0.05]
+            n_exposures += len(in_line)
+            n_rejected += sum(row["n_rejected"] for row in combine(exposures, SETTINGS))
+    assert n_rejected <= 0.03 * n_exposures
+
+
+def test_a_line_keeps_its_flux():
+    """Also in many passes, where most points of the neighbourhood see the continuum."""
+    rows = combine(simulate(2, truth=line(3000.0, 2.041), passes=8), SETTINGS)
     peak = next(row for row in rows if row["wavelength_um"] == 2.041)
+    x = np.linspace(-0.5, 0.5, 101)
+    mean_over_channel = smooth_truth(2.041) + 3000.0 * np.exp(-0.5 * (x / 0.42) ** 2).mean()
+    assert peak["flux_ujy"] == pytest.approx(mean_over_channel, rel=0.1)
     assert peak["n_rejected"] == 0
-    assert peak["flux_ujy"] > 5_000.0
 
 
 def test_the_only_point_of_a_channel_is_kept():

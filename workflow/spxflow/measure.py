@@ -40,6 +40,7 @@ Placed = tuple[float, float, Array]  # window pixel x, y, and the share of a sou
 
 _MARGIN_PX = 40  # around the window that is read of a file, for proper motion
 _ROUNDS_OF_OWN_LIGHT = 2
+_LEAST_DIFFERENCE = 0.1  # of two estimators' variances, in units of the larger
 
 
 def missing_record(observation: Observation, status: str, reason: str) -> Record:
@@ -389,8 +390,14 @@ def contamination(psf: PsfFit | None, others: Sequence[Placed], has_list: bool, 
 
 
 def estimators_disagree(record: Record, sigma: float) -> bool | None:
-    """Whether PSF and aperture flux differ by more than so many of their errors; None unless there are both."""
+    """Whether PSF and aperture flux differ by more than so many sigma of their difference; None unless there are both.
+
+    They share their pixels' noise: of an efficient and another estimator the variance of the difference is the
+    difference of the variances (Hausman 1978, Econometrica 46, 1251).
+    """
     psf, aperture = record.get("psf_flux_ujy"), record.get("aperture_flux_ujy")
     if psf is None or aperture is None:
         return None
-    return bool(abs(psf - aperture) > sigma * math.hypot(record["psf_flux_err_ujy"], record["aperture_flux_err_ujy"]))
+    variance = record["aperture_flux_err_ujy"] ** 2
+    difference = max(variance - record["psf_flux_err_ujy"] ** 2, _LEAST_DIFFERENCE * variance)
+    return bool(abs(psf - aperture) > sigma * math.sqrt(difference))

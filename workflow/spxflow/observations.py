@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spxflow.files import write_atomically
 
@@ -112,7 +113,9 @@ def write_observations(path: Path | str, observations: Iterable[Observation]) ->
 def read_observations(path: Path | str) -> tuple[Observation, ...]:
     """Read a table written by :func:`write_observations`."""
     with open(path, newline="", encoding="utf-8") as stream:
-        return tuple(
-            Observation(**{key: float(value) if key in _NUMBERS else value for key, value in row.items()})
-            for row in csv.DictReader(stream)
-        )
+        return tuple(_from_text(row) for row in csv.DictReader(stream))
+
+
+def _from_text(row: dict[str, str]) -> Observation:
+    values: dict[str, Any] = {name: float(text) if name in _NUMBERS else text for name, text in row.items()}
+    return Observation(**values)

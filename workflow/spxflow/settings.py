@@ -29,6 +29,9 @@ BAD_FLAGS: tuple[str | int, ...] = (
     "NONLINEAR",
     "PERSIST",
     "OUTLIER",
+    "STREAK",
+    "BLOOM",
+    "SNOWBALL",
 )
 
 

@@ -125,9 +125,7 @@ _COLUMNS = {
 }
 
 
-def read_catalogue(
-    path: Path | str, default_epoch_yr: float = 2016.0, option: str = "sources"
-) -> dict[str, Source]:
+def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0, option: str = "sources") -> dict[str, Source]:
     """Sources of a CSV catalogue by key, in the order of the file.
 
     Parameters

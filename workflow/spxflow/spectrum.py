@@ -159,7 +159,7 @@ def outliers(samples: Samples, smooth: SmoothSpectrum, sigma: float) -> np.ndarr
     if sigma <= 0:
         return rejected
     excess = np.nan_to_num(samples.flux - smooth.value)
-    for one in np.flatnonzero(np.abs(smooth.deviation) > sigma):
+    for one in map(int, np.flatnonzero(np.abs(smooth.deviation) > sigma)):
         first, last = np.searchsorted(samples.x, samples.x[one] + np.array([-_LINE_REACH, _LINE_REACH]))
         near = np.setdiff1d(np.arange(first, last), one)
         offset = samples.x[near] - samples.x[one]

@@ -267,7 +267,7 @@ class _Open:
 
 
 def _session(settings: TransferSettings) -> requests.Session:
-    """Session with the client's connections. Redirections, of which it would read the bodies, are left to the client."""
+    """Session with the client's connections. It leaves redirections, whose bodies it would read, to the client."""
     import requests
     from requests.adapters import HTTPAdapter
 
