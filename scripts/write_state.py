@@ -3,7 +3,6 @@
 import datetime
 
 import yaml
-
 from spxflow import files, state
 
 

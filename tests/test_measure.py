@@ -4,16 +4,19 @@ import dataclasses
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import level2
 import numpy as np
 import patches
 import pytest
+import yaml
+from astropy.stats import sigma_clip
 from patches import OBSERVATION, X, Y, altered, patch, star, write
+from photutils.aperture import CircularAperture, aperture_photometry
 from spxflow import tables
 from spxflow.errors import ConfigError
-from spxflow.measure import measure, measure_exposure, missing_record
-from spxflow.neighbours import Neighbour, neighbours_of, read_neighbours
+from spxflow.measure import UJY_PER_ARCSEC2, measure, measure_exposure, missing_record
 from spxflow.position import apparent_position, barycentric_julian_date, observer_at
 from spxflow.settings import (
     ApertureSettings,
@@ -247,9 +250,9 @@ def test_the_source_flag_takes_nothing_from_the_source():
 
 
 def test_bad_flags_are_an_option():
-    exposure = altered(patch([(FLUX, X, Y)]), image={(30, 30): 9.0}, flags={(30, 30): 1 << 27})
+    exposure = altered(patch([(FLUX, X, Y)]), image={(30, 30): 9.0}, flags={(30, 30): 1 << 28})
     assert measure(exposure, star(), PhotometrySettings())["aperture_n_bad"] == 0
-    for flag in ("SNOWBALL", 27):
+    for flag in ("HALO", 28):
         record = measure(exposure, star(), PhotometrySettings(bad_flags=(flag,)))
         assert record["aperture_n_bad"] == 1
         assert record["flux_ujy"] == pytest.approx(FLUX, rel=2e-3)
@@ -355,8 +358,41 @@ def test_the_solid_angle_has_the_distortion_unless_told_otherwise():
 def test_estimators_disagree_where_something_else_shines():
     records = [measure(patch([(FLUX, X, Y)], seed=seed), star(), PhotometrySettings()) for seed in range(100)]
     assert not any(record["estimators_disagree"] for record in records)
-    contaminated = altered(patch([(FLUX, X, Y)], seed=1), image={(31, 32): 2.0})
+    contaminated = altered(patch([(FLUX, X, Y)], seed=1), image={(30, 31): 2.0})
     assert measure(contaminated, star(), PhotometrySettings())["estimators_disagree"] is True
+
+
+@pytest.mark.parametrize("method", ["fwhm", "fixed"])
+def test_the_method_of_the_reference_system(method):
+    """config/spxquery.yaml, against the same steps done with photutils and astropy."""
+    config = yaml.safe_load((Path(__file__).parents[1] / "config" / "spxquery.yaml").read_text(encoding="utf-8"))
+    config["photometry"]["aperture"]["method"] = method
+    exposure = altered(patch([(FLUX, X, Y)], seed=4), variance={(29, 30): np.nan}, flags={(33, 31): patches.OUTLIER})
+    record = measure(exposure, star(), PhotometrySettings.from_config(config))
+
+    sky = (exposure.flags & np.uint32(patches.SOURCE | patches.OUTLIER)) == 0
+    variance = np.where(np.isnan(exposure.variance), np.nanmedian(exposure.variance), exposure.variance).astype(float)
+    image, zodi = exposure.image.astype(float), exposure.zodi.astype(float)
+    scale = (image * zodi / variance)[sky].sum() / (zodi**2 / variance)[sky].sum()
+    image -= scale * zodi
+    (cd11, cd12), (cd21, cd22) = exposure.wcs.cd
+    area = np.hypot(cd11, cd21) * np.hypot(cd12, cd22) * 3600.0**2
+    radius = 1.5 if method == "fixed" else 1.25 * exposure.psf_fwhm_arcsec / np.sqrt(area)
+    rows, columns = np.mgrid[: patches.SIDE, : patches.SIDE]
+    distance = np.hypot(columns - X, rows - Y)
+    inner = radius + 1.414
+    outer = min(np.sqrt(10 / np.pi + inner**2), 5.0)
+    while ((distance >= inner) & (distance <= outer) & sky).sum() < 10:
+        outer += 0.5
+    ring = image[(distance >= inner) & (distance <= outer) & sky]
+    kept = sigma_clip(ring, sigma=3, maxiters=3, cenfunc="mean", stdfunc="std", masked=False)
+    phot = aperture_photometry(image, CircularAperture((X, Y), radius), error=np.sqrt(variance))
+    flux = phot["aperture_sum"][0] - np.median(kept) * np.pi * radius**2
+    error = np.hypot(phot["aperture_sum_err"][0], kept.std() / np.sqrt(ring.size) * np.pi * radius**2)
+    unit = UJY_PER_ARCSEC2 * area
+    assert record["flux_ujy"] == record["aperture_raw_flux_ujy"] == pytest.approx(flux * unit, rel=1e-6)
+    assert record["flux_err_ujy"] == pytest.approx(error * unit, rel=1e-6)
+    assert record["zodi_scale"] == pytest.approx(scale, rel=1e-9)
 
 
 # --- positions and times ---
@@ -439,24 +475,3 @@ def test_the_target_in_its_own_list_of_neighbours_does_no_harm():
     record = measure(patch([(FLUX, X, Y)]), star(), PhotometrySettings(), [star()])
     assert record["flux_ujy"] == pytest.approx(FLUX, rel=2e-3)
     assert record["is_blended"] is False
-
-
-def test_neighbours_are_read_from_a_file_with_forgiving_names(tmp_path):
-    path = tmp_path / "neighbours.csv"
-    path.write_text("# from a catalogue\nRA_deg, dec ,pmra,epoch\n10.5,-3.25,12.5,2015.5\n11,4,,\n")
-    assert read_neighbours(path) == (Neighbour(10.5, -3.25, 12.5, 0.0, 0.0, 2015.5), Neighbour(11.0, 4.0))
-
-
-@pytest.mark.parametrize("text", ["ra,dec\n1,\n", "ra,dec\n1,x\n", "a,b\n1,2\n"])
-def test_a_neighbour_without_a_position_is_refused(tmp_path, text):
-    path = tmp_path / "neighbours.csv"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match="photometry.neighbours.file"):
-        read_neighbours(path)
-
-
-def test_the_rest_of_the_catalogue_is_the_list_of_neighbours():
-    catalogue = [star(), star(X + 3.0, Y), star(X + 300.0, Y)]
-    found = neighbours_of(star(), catalogue, NeighbourSettings())
-    assert [neighbour.ra_deg for neighbour in found] == [catalogue[1].ra_deg]
-    assert neighbours_of(star(), catalogue, NeighbourSettings(catalogue=False)) == ()

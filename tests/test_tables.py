@@ -52,7 +52,7 @@ def records():
 @pytest.fixture(params=FORMATS)
 def written(request, tmp_path, records):
     path = tmp_path / f"lightcurve{request.param}"
-    tables.write_lightcurve_csv(records, path, SOURCE)
+    tables.write_lightcurve(records, path, SOURCE)
     return path
 
 
@@ -91,7 +91,7 @@ def test_names_of_units_agree_with_the_names_of_columns():
 
 def test_the_light_curve_starts_with_the_promised_columns(tmp_path, records):
     path = tmp_path / "lightcurve.csv"
-    tables.write_lightcurve_csv(records, path, SOURCE)
+    tables.write_lightcurve(records, path, SOURCE)
     header = next(line for line in path.read_text().splitlines() if not line.startswith("#"))
     names = header.split(",")
     assert names == [column.name for column in tables.COLUMNS]
@@ -199,7 +199,7 @@ def test_pandas_reads_csv_and_parquet(tmp_path, records):
         (".parquet", pandas.read_parquet),
     ):
         path = tmp_path / f"lightcurve{suffix}"
-        tables.write_lightcurve_csv(records, path, SOURCE)
+        tables.write_lightcurve(records, path, SOURCE)
         frame = read(path)
         for name in ("flux_ujy", "mjd", "wavelength_um", "snr"):
             assert all(same(row[name], value) for row, value in zip(rows, frame[name], strict=True))
@@ -208,19 +208,19 @@ def test_pandas_reads_csv_and_parquet(tmp_path, records):
 
 def test_pandas_is_not_confused_by_awkward_text(tmp_path):
     text = 'first, "second" # third\nfourth\ttab'
-    tables.write_lightcurve_csv([missing(reason=text)], tmp_path / "a.csv", SOURCE)
+    tables.write_lightcurve([missing(reason=text)], tmp_path / "a.csv", SOURCE)
     lines = [line for line in (tmp_path / "a.csv").read_text().splitlines(keepends=True) if line[0] != "#"]
     assert next(csv.DictReader(lines))["reason"] == text
     assert pandas.read_csv(tmp_path / "a.csv", comment="#")["reason"][0] == text
 
 
 def test_a_source_name_cannot_break_the_header(tmp_path):
-    tables.write_lightcurve_csv([missing()], tmp_path / "a.csv", {**SOURCE, "name": "two\nlines"})
+    tables.write_lightcurve([missing()], tmp_path / "a.csv", {**SOURCE, "name": "two\nlines"})
     assert len(pandas.read_csv(tmp_path / "a.csv", comment="#")) == 1
 
 
 def test_parquet_columns_carry_their_units_for_other_readers(tmp_path, records):
-    tables.write_lightcurve_csv(records, tmp_path / "a.parquet", SOURCE)
+    tables.write_lightcurve(records, tmp_path / "a.parquet", SOURCE)
     schema = pyarrow.parquet.read_schema(tmp_path / "a.parquet")
     assert schema.field("flux_ujy").metadata[b"unit"] == b"uJy"
     assert str(schema.field("flags").type) == "int64"
@@ -232,7 +232,7 @@ def test_parquet_columns_carry_their_units_for_other_readers(tmp_path, records):
 def test_votables_are_valid_and_say_what_time_it_is(tmp_path, records):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tables.write_lightcurve_csv(records, tmp_path / "a.vot", SOURCE)
+        tables.write_lightcurve(records, tmp_path / "a.vot", SOURCE)
         document = votable.parse(tmp_path / "a.vot", verify="exception")
     fields = {field.name: field for field in document.get_first_table().fields}
     systems = {system.ID: system.timescale for system in document.resources[0].time_systems}
@@ -245,7 +245,7 @@ def test_votables_are_valid_and_say_what_time_it_is(tmp_path, records):
 def test_the_same_records_give_the_same_bytes(tmp_path, suffix):
     star = real_star()
     for name in ("a", "b"):
-        tables.write_lightcurve_csv(star, tmp_path / f"{name}{suffix}", SOURCE)
+        tables.write_lightcurve(star, tmp_path / f"{name}{suffix}", SOURCE)
         star.reverse()
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
@@ -253,7 +253,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_no_exposures_give_a_table_without_rows(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    tables.write_lightcurve_csv([], path, SOURCE)
+    tables.write_lightcurve([], path, SOURCE)
     table = read_astropy(path)
     assert len(table) == 0
     assert table.colnames == [column.name for column in tables.COLUMNS]
@@ -261,12 +261,12 @@ def test_no_exposures_give_a_table_without_rows(tmp_path, suffix):
 
 def test_an_unknown_format_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no table format for '\.xls'.*\.csv"):
-        tables.write_lightcurve_csv([], tmp_path / "a.xls", SOURCE)
+        tables.write_lightcurve([], tmp_path / "a.xls", SOURCE)
 
 
 def test_values_that_are_not_numbers_are_refused_in_maps(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        tables.write_lightcurve_csv([missing(flag_fractions={"HOT": math.nan})], tmp_path / "a.csv", SOURCE)
+        tables.write_lightcurve([missing(flag_fractions={"HOT": math.nan})], tmp_path / "a.csv", SOURCE)
 
 
 def test_the_irsa_table_has_the_tools_names_and_joins_by_exposure(tmp_path, records):

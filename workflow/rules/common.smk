@@ -16,7 +16,7 @@ sys.path[:0] = [home for home in (_PACKAGE_HOME, _SCRIPTS_HOME) if home not in s
 # the scripts of whole-source rules run in interpreters of their own
 os.environ.update(
     PYTHONPATH=os.pathsep.join(
-        [_PACKAGE_HOME, *filter(None, [os.getenv("PYTHONPATH")])]
+        [_PACKAGE_HOME, _SCRIPTS_HOME, *filter(None, [os.getenv("PYTHONPATH")])]
     )
 )
 
@@ -26,11 +26,13 @@ from spxflow.errors import ConfigError
 from spxflow.transfer.calibration import release_of
 from spxflow.transfer.progress import Progress
 from scripts import (
+    combine_spectrum,
     fetch_calibration,
     fetch_exposure,
     find_exposures,
     gather_records,
     measure_exposure,
+    measure_variability,
     print_summary,
     read_sources,
     summarise_downloads,
@@ -57,16 +59,35 @@ def check_configuration():
 SOURCES, NEIGHBOURS = check_configuration()
 OUT = os.path.normpath(config["outdir"])
 STEM = r"level2_[0-9A-Z_]+D[1-6]_spx_l2b-v\d+-\d+-\d+"
-PRODUCTS = [
-    "results/query_summary.yaml",
-    "results/downloads.json",
-    "results/photometry.json",
-    "results/lightcurve.csv",
-    "results/combined_plot.png",
-    "{source}.yaml",
-]
+PRODUCTS = {
+    "query_summary": ["results/query_summary.yaml"],
+    "downloads": ["results/downloads.json"],
+    "photometry": ["results/photometry.json"],
+    "lightcurve": expand(
+        "results/lightcurve.{table}", table=config["tables"]["formats"]
+    ),
+    "irsa_columns": expand(
+        "results/lightcurve_irsa_columns.{table}", table=config["tables"]["formats"]
+    ),
+    "spectrum": expand("results/spectrum.{table}", table=config["tables"]["formats"]),
+    "spectrum_passes": expand(
+        "results/spectrum_passes.{table}", table=config["tables"]["formats"]
+    ),
+    "variability": ["results/variability.json"],
+    "combined_plot": expand(
+        "results/combined_plot.{picture}", picture=config["pictures"]["formats"]
+    ),
+    "qa_sheet": expand(
+        "results/qa_sheet.{picture}", picture=config["pictures"]["formats"]
+    ),
+    "report": ["results/report.html"],
+    "state": ["{source}.yaml"],
+}
 # options that say where things are and how patiently they are asked for, which change no product
 PLACES = ("archive", "outdir")
+OPTIONS = {
+    section: options for section, options in config.items() if section not in PLACES
+}
 LOCKS = []
 
 # What a measurement depends on, and which calibration it needs besides the files themselves.
@@ -99,6 +120,8 @@ wildcard_constraints:
     stem=STEM,
     release=r"QR\d+",
     detector="[1-6]",
+    table="csv|ecsv|parquet|vot",
+    picture="png|pdf|svg",
 
 
 def hold_source_locks():
@@ -144,8 +167,14 @@ def of_all_sources(product):
 
 
 def products_of_all_sources(wildcards):
-    """Input function: every product of every source."""
-    return [path for product in PRODUCTS for path in of_all_sources(product)(wildcards)]
+    """Input function: every product that is wanted, of every source."""
+    wanted = [path for product in config["products"] for path in PRODUCTS[product]]
+    return [path for product in wanted for path in of_all_sources(product)(wildcards)]
+
+
+def source_directory(wildcards):
+    """Where everything of a source is."""
+    return f"{OUT}/{wildcards.source}"
 
 
 def source_facts(wildcards):

@@ -6,16 +6,107 @@ rule write_lightcurve:
         exposures=rules.gather_records.output.exposures,
     output:
         lightcurve=report(
-            f"{OUT}/{{source}}/results/lightcurve.csv",
+            f"{OUT}/{{source}}/results/lightcurve.{{table}}",
+            caption="../report/lightcurve.rst",
             category="{source}",
-            labels={"product": "light curve table"},
+            labels={"product": "light curve", "format": "{table}"},
         ),
     log:
-        f"{OUT}/{{source}}/logs/write_lightcurve.log",
+        f"{OUT}/{{source}}/logs/write_lightcurve_{{table}}.log",
     message:
         "{wildcards.source}: light curve table"
     run:
         logged(log, write_lightcurve.main, input.exposures, output.lightcurve)
+
+
+rule write_irsa_lightcurve:
+    input:
+        exposures=rules.gather_records.output.exposures,
+    output:
+        lightcurve=f"{OUT}/{{source}}/results/lightcurve_irsa_columns.{{table}}",
+    log:
+        f"{OUT}/{{source}}/logs/write_irsa_lightcurve_{{table}}.log",
+    message:
+        "{wildcards.source}: light curve with the columns of IRSA's tool"
+    run:
+        logged(log, write_lightcurve.main, input.exposures, output.lightcurve, True)
+
+
+rule combine_spectrum:
+    input:
+        exposures=rules.gather_records.output.exposures,
+    output:
+        spectrum=report(
+            f"{OUT}/{{source}}/results/spectrum.{{table}}",
+            caption="../report/spectrum.rst",
+            category="{source}",
+            labels={"product": "spectrum", "format": "{table}"},
+        ),
+    log:
+        f"{OUT}/{{source}}/logs/combine_spectrum_{{table}}.log",
+    params:
+        spectrum=config["spectrum"],
+    message:
+        "{wildcards.source}: spectrum"
+    run:
+        logged(
+            log,
+            combine_spectrum.main,
+            input.exposures,
+            output.spectrum,
+            params.spectrum,
+        )
+
+
+rule combine_spectrum_passes:
+    input:
+        exposures=rules.gather_records.output.exposures,
+    output:
+        spectrum=f"{OUT}/{{source}}/results/spectrum_passes.{{table}}",
+    log:
+        f"{OUT}/{{source}}/logs/combine_spectrum_passes_{{table}}.log",
+    params:
+        spectrum=config["spectrum"],
+    message:
+        "{wildcards.source}: spectrum of each survey pass"
+    run:
+        logged(
+            log,
+            combine_spectrum.main,
+            input.exposures,
+            output.spectrum,
+            params.spectrum,
+            True,
+        )
+
+
+rule measure_variability:
+    input:
+        exposures=rules.gather_records.output.exposures,
+    output:
+        variability=report(
+            f"{OUT}/{{source}}/results/variability.json",
+            caption="../report/variability.rst",
+            category="{source}",
+            labels={"product": "variability", "format": "json"},
+        ),
+        lightcurve=f"{OUT}/{{source}}/results/matched_lightcurve.csv",
+    log:
+        f"{OUT}/{{source}}/logs/measure_variability.log",
+    params:
+        variability=config["variability"],
+        spectrum=config["spectrum"],
+    message:
+        "{wildcards.source}: variability"
+    run:
+        logged(
+            log,
+            measure_variability.main,
+            input.exposures,
+            *output,
+            params.variability,
+            params.spectrum,
+        )
 
 
 rule plot_combined:
@@ -23,20 +114,67 @@ rule plot_combined:
         exposures=rules.gather_records.output.exposures,
     output:
         plot=report(
-            f"{OUT}/{{source}}/results/combined_plot.png",
+            f"{OUT}/{{source}}/results/combined_plot.{{picture}}",
+            caption="../report/combined_plot.rst",
             category="{source}",
-            labels={"product": "spectrum and light curve"},
+            labels={"product": "spectrum and light curve", "format": "{picture}"},
         ),
     log:
-        f"{OUT}/{{source}}/logs/plot_combined.log",
+        f"{OUT}/{{source}}/logs/plot_combined_{{picture}}.log",
     conda:
         "../../envs/spxflow.yaml"
     params:
         plot=config["plot"],
     message:
-        "{wildcards.source}: spectrum and light curve plot"
+        "{wildcards.source}: plot of spectrum and light curve"
     script:
         "../../scripts/plot_combined.py"
+
+
+rule draw_qa_sheet:
+    input:
+        exposures=rules.gather_records.output.exposures,
+    output:
+        sheet=report(
+            f"{OUT}/{{source}}/results/qa_sheet.{{picture}}",
+            caption="../report/qa_sheet.rst",
+            category="{source}",
+            labels={"product": "quality sheet", "format": "{picture}"},
+        ),
+    log:
+        f"{OUT}/{{source}}/logs/draw_qa_sheet_{{picture}}.log",
+    conda:
+        "../../envs/spxflow.yaml"
+    params:
+        directory=source_directory,
+        qa=config["qa"],
+    message:
+        "{wildcards.source}: quality sheet"
+    script:
+        "../../scripts/draw_qa_sheet.py"
+
+
+rule write_report:
+    input:
+        exposures=rules.gather_records.output.exposures,
+    output:
+        page=report(
+            f"{OUT}/{{source}}/results/report.html",
+            caption="../report/report.rst",
+            category="{source}",
+            labels={"product": "interactive page", "format": "html"},
+        ),
+    log:
+        f"{OUT}/{{source}}/logs/write_report.log",
+    conda:
+        "../../envs/spxflow.yaml"
+    params:
+        directory=source_directory,
+        options=OPTIONS,
+    message:
+        "{wildcards.source}: interactive page"
+    script:
+        "../../scripts/write_report.py"
 
 
 rule write_state:
@@ -50,11 +188,7 @@ rule write_state:
         f"{OUT}/{{source}}/logs/write_state.log",
     params:
         source=source_facts,
-        options={
-            section: options
-            for section, options in config.items()
-            if section not in PLACES
-        },
+        options=OPTIONS,
     message:
         "{wildcards.source}: what was done"
     run:

@@ -21,7 +21,6 @@ from spxflow.background import Background, Surroundings, find_pixels
 from spxflow.background import measure as measure_background
 from spxflow.forced import PsfFit, fit_psf, masked_fraction
 from spxflow.mef import Calibration, Exposure, InvalidFile, SkyWindow, read_exposure
-from spxflow.neighbours import sky_positions
 from spxflow.noise import blank_sky_scale
 from spxflow.observations import Observation
 from spxflow.position import Observer, Star, apparent_position, barycentric_julian_date, observer_at
@@ -39,6 +38,7 @@ Record = dict[str, Any]
 Placed = tuple[float, float, Array]  # window pixel x, y, and the share of a source's flux in each pixel
 
 _MARGIN_PX = 40  # around the window that is read of a file, for proper motion
+_SAME_SOURCE_PX = 0.08  # closer than this (0.5 arcsec) a neighbour is the target itself under another name
 _ROUNDS_OF_OWN_LIGHT = 2
 _LEAST_DIFFERENCE = 0.1  # of two estimators' variances, in units of the larger
 
@@ -213,11 +213,11 @@ def place_neighbours(
     observer: Observer,
     settings: PhotometrySettings,
 ) -> list[Placed]:
-    """Those neighbours that lie within the radius asked for, at the time of the exposure."""
+    """Those neighbours that lie within the radius asked for, at the time of the exposure; the target itself not."""
     placed = []
-    for position in sky_positions(neighbours, (target.ra_deg, target.dec_deg), observer):
-        x, y = (float(value) for value in exposure.wcs.sky_to_pixel(*position))
-        if math.hypot(x - target.x, y - target.y) <= settings.neighbours.radius_px:
+    for neighbour in neighbours:
+        x, y = (float(value) for value in exposure.wcs.sky_to_pixel(*apparent_position(neighbour, observer)))
+        if _SAME_SOURCE_PX < math.hypot(x - target.x, y - target.y) <= settings.neighbours.radius_px:
             x, y = x - target.x + scene.x, y - target.y + scene.y
             placed.append((x, y, source_profile(exposure, scene, x, y, settings)))
     return placed

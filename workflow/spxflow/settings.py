@@ -109,10 +109,8 @@ class PsfSettings(_Section):
 
 @dataclass(frozen=True)
 class NeighbourSettings(_Section):
-    """Section ``photometry.neighbours``: known sources near the target."""
+    """Section ``photometry.neighbours``: what becomes of known sources near the target."""
 
-    file: str | None = None
-    catalogue: bool = True
     radius_px: float = 6.0
     fit: bool = True
     blend_fracflux: float = 0.1

@@ -16,10 +16,11 @@ from spxflow import __version__
 from spxflow.smooth import SmoothSpectrum, slope_at, smooth_spectrum, smooth_variance
 from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
-_PRIOR_DOF = 10.0  # weight of the detector's scatter against that of one channel
+_PRIOR_DOF = 4.0  # weight of what is known beforehand of the scatter, against that of the points
+_LARGEST_CHI2_DOF = 9.0
 _LINE_SIGMA = 0.42  # channels: profile of an unresolved line, as wide as the passband (1 channel FWHM)
 _LINE_REACH = 0.75  # channels from its centre that a line reaches
-_NEXT_TO = 0.15  # channels: too near for a line to tell two points apart
+_CONTINUUM_REACH, _CONTINUUM_POINTS = 2.5, 3  # channels around it, and points, that tell the continuum
 _TELLING_SIGMA = 4.0
 
 
@@ -147,9 +148,10 @@ def outliers(samples: Samples, smooth: SmoothSpectrum, sigma: float) -> np.ndarr
     """Samples that no real spectrum explains.
 
     An outlier deviates from the smooth spectrum of the others by more than ``sigma``, and no spectral line can be the
-    reason: a line is as wide as the instrument's passband, about one channel, so on one side of the point at least
-    its neighbours would be raised with it. Where neighbours on both sides (or very near ones) should show that and
-    do not, the point is an outlier; where they are absent or too noisy to tell, it stays.
+    reason: a line is as wide as the instrument's passband, about one channel. So on one side of the point at least
+    its neighbours are raised as much, and on the other they cannot fall more steeply than the flank of the passband.
+    Where neighbours should show that and do not, the point is an outlier; where they are absent or too noisy to tell,
+    it stays.
 
     Returns
     -------
@@ -158,32 +160,44 @@ def outliers(samples: Samples, smooth: SmoothSpectrum, sigma: float) -> np.ndarr
     rejected = np.zeros(len(samples), dtype=bool)
     if sigma <= 0:
         return rejected
-    excess = np.nan_to_num(samples.flux - smooth.value)
-    for one in map(int, np.flatnonzero(np.abs(smooth.deviation) > sigma)):
-        first, last = np.searchsorted(samples.x, samples.x[one] + np.array([-_LINE_REACH, _LINE_REACH]))
-        near = np.setdiff1d(np.arange(first, last), one)
-        offset = samples.x[near] - samples.x[one]
-        sides = (near[offset <= _NEXT_TO], near[offset >= -_NEXT_TO])
-        rejected[one] = all(_contradicted(one, side, samples, excess, smooth.scale) for side in sides)
+    deviant = np.abs(smooth.deviation) > sigma
+    for one in map(int, np.flatnonzero(deviant)):
+        near = np.flatnonzero(np.abs(samples.x - samples.x[one]) <= _CONTINUUM_REACH)
+        here = int(np.searchsorted(near, one))
+        rejected[one] = _is_no_line(here, samples.chosen(near), deviant[near], smooth.scale)
     return rejected
 
 
-def _contradicted(one: int, neighbours: np.ndarray, samples: Samples, excess: np.ndarray, scale: float) -> bool:
-    """Whether neighbours on one side say that there is no line at a point, and can tell.
+def _is_no_line(one: int, samples: Samples, deviant: np.ndarray, scale: float) -> bool:
+    """Whether the neighbours deny that a point is raised (or lowered) by a line.
 
-    The amplitude of a line profile centred on the point is fitted to their excesses over the smooth spectrum.
+    The excesses are over a straight continuum through the calm points further out than a line reaches.
     """
-    if not neighbours.size:
+    offset = samples.x - samples.x[one]
+    far = (np.abs(offset) > _LINE_REACH) & ~deviant
+    if far.sum() < _CONTINUUM_POINTS:
         return False
-    own = abs(float(excess[one]))
-    offset = samples.x[neighbours] - samples.x[one]
-    profile = np.exp(-0.5 * (offset / _LINE_SIGMA) ** 2)
-    weight = (scale * samples.error[neighbours]) ** -2
-    raised = np.clip(excess[neighbours] * np.sign(excess[one]), -own, own)
-    information = float(weight @ profile**2)
-    amplitude = float(weight @ (profile * raised)) / information
-    can_tell = own > _TELLING_SIGMA * np.hypot(information**-0.5, scale * samples.error[one])
-    return bool(can_tell and amplitude < 0.5 * own)
+    degree = 1 if (offset[far] < 0).any() and (offset[far] > 0).any() else 0
+    continuum = np.polynomial.Polynomial.fit(offset[far], samples.flux[far], degree, w=1.0 / samples.error[far])
+    excess = samples.flux - continuum(offset)
+    own, raised, noise = abs(excess[one]), excess * np.sign(excess[one]), scale * samples.error
+
+    def deny(where: np.ndarray, profile: np.ndarray) -> bool:
+        where = where & (np.abs(offset) <= _LINE_REACH) & (np.arange(len(samples)) != one)
+        return _denies_line(profile[where], raised[where], noise[where], own, noise[one])
+
+    peak = np.exp(-0.5 * (offset / _LINE_SIGMA) ** 2)
+    flank = peak * np.exp(-_LINE_REACH * np.abs(offset) / _LINE_SIGMA**2)
+    return deny(offset != 0, flank) or (deny(offset < 0, peak) and deny(offset > 0, peak))
+
+
+def _denies_line(profile: np.ndarray, raised: np.ndarray, noise: np.ndarray, own: float, own_noise: float) -> bool:
+    """Whether neighbours rule out a line profile that is as high at the point as the point is."""
+    information = float((profile**2 / noise**2).sum())
+    if not information:
+        return False
+    amplitude = float((profile * np.clip(raised, -own, own) / noise**2).sum()) / information
+    return own > _TELLING_SIGMA * float(np.hypot(information**-0.5, own_noise)) and amplitude < 0.5 * own
 
 
 # --- channels ----------------------------------------------------------------------------------
@@ -237,8 +251,8 @@ def combine(records: Sequence[Mapping[str, Any]], settings: SpectrumSettings) ->
     See :data:`COLUMNS` for the keys. Method, for each channel: outliers go (:func:`outliers`), the others are moved
     to the channel's wavelength along the local line and averaged with weights that do not depend on their own noise
     (:func:`spxflow.smooth.smooth_variance`). The formal error is that of this mean; it is enlarged by the root of the
-    reduced chi-square, where that is above 1. With a few points a channel that number says little, so the detector's
-    is taken with the weight of ten degrees of freedom (shrinkage), and the channel's own with those it has.
+    reduced chi-square, where that is above 1. With a few points a channel that number says little, so that of the
+    detector is taken with the weight of a few degrees of freedom (shrinkage), and the channel's own with those it has.
     """
     return _combine(samples_by_band(records, settings.statuses), settings, survey_pass=0)
 
@@ -265,31 +279,49 @@ def pass_starts(mjd: np.ndarray, gap_days: float) -> np.ndarray:
 def _combine(bands: Sequence[Samples], settings: SpectrumSettings, survey_pass: int) -> list[dict[str, Any]]:
     rows = {channel: _empty_row(channel, survey_pass) for channel in channels()}
     for samples in bands:
-        rejected = outliers(samples, smooth_samples(samples, settings), settings.outlier_sigma)
-        _combine_band(samples, rejected, settings, rows)
+        smooth = smooth_samples(samples, settings)
+        rejected = outliers(samples, smooth, settings.outlier_sigma)
+        for number in channel_numbers(samples.chosen(rejected)):
+            if number:
+                rows[band_channels(samples.band)[number - 1]]["n_rejected"] += 1
+        means = _channel_means(samples, rejected, settings)
+        band_chi2_dof = _band_chi2_dof(means.values(), smooth)
+        for channel, mean in means.items():
+            rows[channel].update(mean.as_row(channel, band_chi2_dof))
     return list(rows.values())
 
 
-def _combine_band(
-    samples: Samples, rejected: np.ndarray, settings: SpectrumSettings, rows: dict[Channel, dict[str, Any]]
-) -> None:
-    low, high = band_limits_um(samples.band)
-    inside = (samples.wavelength_um >= low) & (samples.wavelength_um <= high)
-    number = np.clip(np.rint(samples.x), 1, len(band_channels(samples.band))).astype(int)
+def _channel_means(samples: Samples, rejected: np.ndarray, settings: SpectrumSettings) -> dict[Channel, _ChannelMean]:
+    """The mean of each channel of a detector that has points left."""
     kept = samples.chosen(~rejected)
     weight = 1.0 / smooth_variance(kept.x, kept.error) if len(kept) else np.array([])
+    number = channel_numbers(kept)
     means = {}
     for channel in band_channels(samples.band):
-        own = inside & (number == channel.channel)
-        rows[channel]["n_rejected"] = int((own & rejected).sum())
-        used = own[~rejected]
+        used = number == channel.channel
         if used.any():
             slope = slope_at(channel.channel, kept.x, kept.flux, kept.error, weight, settings.smoothing_channels)
             means[channel] = _ChannelMean.of(kept.chosen(used), weight[used], channel, slope)
-    dof = sum(mean.dof for mean in means.values())
-    band_chi2_dof = sum(mean.chi2 for mean in means.values()) / dof if dof else 1.0
-    for channel, mean in means.items():
-        rows[channel].update(mean.as_row(channel, band_chi2_dof))
+    return means
+
+
+def channel_numbers(samples: Samples) -> np.ndarray:
+    """The channel of each sample; 0 outside the detector's channels."""
+    low, high = band_limits_um(samples.band)
+    inside = (samples.wavelength_um >= low) & (samples.wavelength_um <= high)
+    return np.where(inside, np.clip(np.rint(samples.x), 1, len(band_channels(samples.band))), 0).astype(int)
+
+
+def _band_chi2_dof(means: Iterable[_ChannelMean], smooth: SmoothSpectrum) -> float:
+    """How much more than their errors the points of a detector scatter: a variance ratio.
+
+    From repeats within channels (each channel's say is bounded, for the sake of outliers that stayed, and a few
+    degrees of freedom say 1) and from the smooth spectrum, where its curvature adds; the smaller of the two.
+    """
+    repeats = [(mean.chi2, mean.dof) for mean in means]
+    bounded = sum(min(chi2, _LARGEST_CHI2_DOF * dof) for chi2, dof in repeats)
+    dof = sum(dof for _, dof in repeats)
+    return min(smooth.scale**2, (_PRIOR_DOF + bounded) / (_PRIOR_DOF + dof))
 
 
 @dataclass(frozen=True)

@@ -231,7 +231,7 @@ def source_metadata(source: Record) -> dict[str, Any]:
 # --- writers -----------------------------------------------------------------------------------
 
 
-def write_lightcurve_csv(records: Iterable[Record], path: Path | str, source: Record) -> None:
+def write_lightcurve(records: Iterable[Record], path: Path | str, source: Record) -> None:
     """Write every record, by time and band, in the format that the suffix names (see :func:`write_table`)."""
     metadata = {"title": "SPHEREx photometry", **source_metadata(source), "software": f"spxflow {__version__}"}
     write_table(in_order(records), path, COLUMNS, metadata)

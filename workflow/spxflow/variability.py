@@ -19,6 +19,7 @@ from spxflow import __version__
 from spxflow.spectrum import Samples, SpectrumSettings, pass_starts, samples_by_band, smooth_samples
 from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
+_DRAWS = 400
 _MIN_GROUP_SNR = 3.0  # relative fluxes need a flux to be relative to
 
 
@@ -237,16 +238,29 @@ def _p_value_without_largest(repeats: Repeats) -> float | None:
 def _von_neumann(repeats: Repeats) -> dict[str, Any]:
     from scipy.special import ndtr
 
-    n = len(repeats)
-    if n < 4:
+    if len(repeats) < 4:
         return {"von_neumann": None, "von_neumann_expected": None, "von_neumann_p_value": None}
-    z = repeats.sigma[np.lexsort((repeats.group, repeats.mjd))]
-    ratio = float((np.diff(z) ** 2).mean() / z.var())
-    expected = 2.0 * n / (n - 1.0)
-    variance = 4.0 * n**2 * (n - 2.0) / ((n + 1.0) * (n - 1.0) ** 3)
-    # Departures of a group add up to nothing, which leaves `dof` of the n independent.
-    deviation = (ratio - expected) / np.sqrt(variance * n / repeats.dof)
-    return {"von_neumann": ratio, "von_neumann_expected": expected, "von_neumann_p_value": float(ndtr(deviation))}
+    order = np.lexsort((repeats.group, repeats.mjd))
+    ratio = _ratio(repeats.sigma[order])
+    # Departures within a group are tied to each other, so what a constant source gives is drawn, not looked up.
+    rng = np.random.default_rng(0)
+    share = repeats.error**-2 / _summed(repeats.error**-2, repeats.group)
+    constant = []
+    for _ in range(_DRAWS):
+        noise = repeats.error * rng.standard_normal(len(repeats))
+        departure = noise - _summed(share * noise, repeats.group)
+        constant.append(_ratio((departure / (repeats.error * np.sqrt(1.0 - share)))[order]))
+    expected, spread = float(np.mean(constant)), float(np.std(constant))
+    return {
+        "von_neumann": ratio,
+        "von_neumann_expected": expected,
+        "von_neumann_p_value": float(ndtr((ratio - expected) / spread)) if spread else None,
+    }
+
+
+def _ratio(z: np.ndarray) -> float:
+    """Mean square successive difference over the variance."""
+    return float((np.diff(z) ** 2).mean() / z.var())
 
 
 def _largest_deviation(repeats: Repeats, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

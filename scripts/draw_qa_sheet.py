@@ -1,0 +1,62 @@
+"""Draw cutout, model and residual of the exposures that are worth a look."""
+
+from pathlib import Path
+
+from spxflow import files, observations, plots_qa, stamps
+from spxflow.mef import InvalidFile
+from spxflow.transfer.calibration import CalibrationUnavailableError
+
+from scripts.fetch_calibration import load
+
+
+def read_stamp(record, config, source_directory, size_px):
+    """The stamp of a measured exposure; None where its image cannot be read any more.
+
+    Parameters
+    ----------
+    record : dict
+        Its photometry record.
+    config : dict
+        The whole configuration.
+    source_directory : str
+        Directory of the source, with ``data/D1`` ... ``data/D6``.
+    size_px : int
+        Side of the stamp.
+    """
+    stem = observations.parse_stem(record["file"]).stem
+    image = Path(source_directory) / "data" / record["band"] / f"{stem}.fits"
+    slim = config["download"]["mode"] == "slim"
+    changed = slim or any(
+        config["calibration"][option] != usual
+        for option, usual in (("wavelength", "table"), ("solid_angle", "wcs"), ("harmonise", False))
+    )
+    try:
+        calibration = load(config, record["release"], record["detector"], slim) if changed else None
+        return stamps.read_stamp(image, record, config["photometry"]["bad_flags"], size_px, calibration)
+    except (InvalidFile, OSError, CalibrationUnavailableError):
+        return None
+
+
+def main(exposures_json, sheet, config, source_directory):
+    """Write the sheet.
+
+    Parameters
+    ----------
+    exposures_json : str
+        Gathered photometry records.
+    sheet : str
+        Picture to write.
+    config : dict
+        The whole configuration; its section ``qa`` chooses the exposures.
+    source_directory : str
+        Directory of the source.
+    """
+    document = files.read_json(exposures_json)
+    settings = plots_qa.QaSettings.from_config(config["qa"])
+    chosen = plots_qa.choose(document["exposures"], settings)
+    shown = [(record, read_stamp(record, config, source_directory, settings.stamp_px)) for record in chosen]
+    plots_qa.qa_sheet(shown, sheet, document["source"], settings)
+
+
+if __name__ == "__main__":
+    main(snakemake.input.exposures, snakemake.output.sheet, snakemake.config, snakemake.params.directory)
