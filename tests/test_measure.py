@@ -180,6 +180,18 @@ def test_a_source_at_the_edge_is_measured_from_what_there_is(x, y):
     assert record["aperture_flux_ujy"] == pytest.approx(FLUX, rel=0.01)
 
 
+def test_a_psf_without_numbers_gives_no_flux_and_no_nan(tmp_path):
+    hdus = level2.level2_hdus(planes=None)
+    hdus[5] = hdus[5].copy()
+    hdus[5].data = np.full_like(hdus[5].data, np.nan)
+    path = tmp_path / "nan.fits"
+    path.write_bytes(level2.file_bytes(hdus))
+    record = measured(path)
+    assert record["status"] == "unusable"
+    assert record["flux_ujy"] is None
+    json.dumps(record, allow_nan=False)
+
+
 def test_an_unexpected_failure_is_a_row_and_is_logged(file, monkeypatch, caplog):
     def fail(*_):
         raise ZeroDivisionError("no such luck")

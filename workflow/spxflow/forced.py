@@ -127,19 +127,16 @@ def fit_psf(
     weighted = design / smooth[:, None]
     covariance = inverse @ (weighted.T @ (weighted * expected[:, None])) @ inverse
 
+    error = float(np.sqrt(covariance[0, 0]))
     near = scene.radius2.flat[pixels[keep]] <= settings.radius_px**2
-    free = int(near.sum()) - n_sources
-    fitted = profile.flat[inner]
-    others = design[: inner.size, 1:n_sources] @ solution[1:n_sources]
-    own = max(abs(float(solution[0])), float(np.sqrt(covariance[0, 0]))) * float(fitted @ fitted)
     return PsfFit(
         fluxes=solution[:n_sources],
         covariance=covariance[:n_sources, :n_sources],
         neighbours=members,
         background=float(solution[n_sources]),
-        chi2_dof=float((residual[near] ** 2 / expected[near]).sum() / free) if free > 0 else None,
+        chi2_dof=_chi2_dof(residual[near], expected[near], n_sources),
         n_pixels=int(keep.sum()),
-        fracflux=float(fitted @ others) / own,
+        fracflux=_fracflux(design[: inner.size, :n_sources], solution[:n_sources], error),
         pixels=pixels[keep],
         influence=(inverse @ weighted.T)[:n_sources],
     )
@@ -162,6 +159,21 @@ def _design(scene: Scene, pixels: Pixels, profiles: Sequence[Array], with_slopes
         rows, cols = np.divmod(pixels, scene.image.shape[1])
         columns += [cols - scene.x, rows - scene.y]
     return np.stack(columns, axis=1)
+
+
+def _chi2_dof(residual: Array, variance: Array, n_parameters: int) -> float | None:
+    free = residual.size - n_parameters
+    return float((residual**2 / variance).sum() / free) if free > 0 else None
+
+
+def _fracflux(profiles: Array, fluxes: Array, error: float) -> float:
+    """Light of the neighbours over the target's, weighted by the target's profile (shape (n, sources), target first).
+
+    For a target that is lost in the noise its error stands in for its flux.
+    """
+    own = profiles[:, 0]
+    light = float(own @ profiles[:, 1:] @ fluxes[1:])
+    return light / (max(abs(float(fluxes[0])), error) * float(own @ own))
 
 
 def weighted_least_squares(design: Array, data: Array, weights: Array) -> tuple[Array, Array] | None:

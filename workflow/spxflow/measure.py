@@ -103,7 +103,14 @@ def measure_exposure(
     except Exception as error:
         log.exception("%s: measurement failed", observation.stem)
         record |= {"status": "error", "reason": f"{type(error).__name__}: {error}"}
-    return record
+    return _finite(record)
+
+
+def _finite(record: Record) -> Record:
+    """The record with None for numbers that are not finite, as a PSF with NaN in it makes them."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
 
 
 def _part_to_read(source: Star, settings: PhotometrySettings) -> SkyWindow | None:
@@ -365,7 +372,7 @@ def aperture_columns(sums: ApertureSums, unit: float, error_unit: float) -> Reco
             "background_n_pixels": sums.background.n_pixels,
             "background_step": sums.background.step,
         }
-    if sums.total is not None:
+    if sums.total is not None and math.isfinite(sums.total.error):
         columns["aperture_flux_ujy"] = sums.total.value / sums.psf_fraction * unit
         columns["aperture_flux_err_ujy"] = sums.total.error / sums.psf_fraction * error_unit
     if sums.raw is not None and math.isfinite(sums.raw.value) and math.isfinite(sums.raw.error):

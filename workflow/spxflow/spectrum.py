@@ -16,8 +16,8 @@ from spxflow import __version__
 from spxflow.smooth import SmoothSpectrum, slope_at, smooth_spectrum, smooth_variance
 from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
-_PRIOR_DOF = 4.0  # weight of what is known beforehand of the scatter, against that of the points
-_LARGEST_CHI2_DOF = 9.0
+_PRIOR_DOF = 4.0  # weight of a detector's scatter against that of one channel
+_LARGEST_CHI2_DOF = 25.0
 _LINE_SIGMA = 0.42  # channels: profile of an unresolved line, as wide as the passband (1 channel FWHM)
 _LINE_REACH = 0.75  # channels from its centre that a line reaches
 _CONTINUUM_REACH, _CONTINUUM_POINTS = 2.5, 3  # channels around it, and points, that tell the continuum
@@ -315,13 +315,13 @@ def channel_numbers(samples: Samples) -> np.ndarray:
 def _band_chi2_dof(means: Iterable[_ChannelMean], smooth: SmoothSpectrum) -> float:
     """How much more than their errors the points of a detector scatter: a variance ratio.
 
-    From repeats within channels (each channel's say is bounded, for the sake of outliers that stayed, and a few
-    degrees of freedom say 1) and from the smooth spectrum, where its curvature adds; the smaller of the two.
+    From repeats within channels (what one channel adds is bounded, for the sake of outliers that stayed; 1 without
+    any) and from the smooth spectrum, where its curvature adds; the smaller of the two.
     """
     repeats = [(mean.chi2, mean.dof) for mean in means]
     bounded = sum(min(chi2, _LARGEST_CHI2_DOF * dof) for chi2, dof in repeats)
     dof = sum(dof for _, dof in repeats)
-    return min(smooth.scale**2, (_PRIOR_DOF + bounded) / (_PRIOR_DOF + dof))
+    return min(smooth.scale**2, (1.0 + bounded) / (1.0 + dof))
 
 
 @dataclass(frozen=True)
