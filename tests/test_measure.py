@@ -14,6 +14,7 @@ import yaml
 from astropy.stats import sigma_clip
 from patches import OBSERVATION, X, Y, altered, patch, star, write
 from photutils.aperture import CircularAperture, aperture_photometry
+from spxflow import config as configuration
 from spxflow import tables
 from spxflow.errors import ConfigError
 from spxflow.measure import UJY_PER_ARCSEC2, measure, measure_exposure, missing_record
@@ -30,6 +31,9 @@ from spxflow.settings import (
 from spxflow.sources import Source
 
 FLUX = 1500.0
+SPXQUERY = PhotometrySettings.from_config(
+    yaml.safe_load((Path(__file__).parents[1] / "config" / "spxquery.yaml").read_text(encoding="utf-8"))
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,16 +184,20 @@ def test_a_source_at_the_edge_is_measured_from_what_there_is(x, y):
     assert record["aperture_flux_ujy"] == pytest.approx(FLUX, rel=0.01)
 
 
-def test_a_psf_without_numbers_gives_no_flux_and_no_nan(tmp_path):
-    hdus = level2.level2_hdus(planes=None)
-    hdus[5] = hdus[5].copy()
-    hdus[5].data = np.full_like(hdus[5].data, np.nan)
-    path = tmp_path / "nan.fits"
-    path.write_bytes(level2.file_bytes(hdus))
-    record = measured(path)
-    assert record["status"] == "unusable"
-    assert record["flux_ujy"] is None
-    json.dumps(record, allow_nan=False)
+@pytest.mark.parametrize("seed", range(60))
+def test_wild_pixels_never_give_nan_or_a_failure(seed):
+    rng = np.random.default_rng(seed)
+    exposure, odd = patch([(FLUX, X, Y)], seed=seed), np.array([np.nan, np.inf, -np.inf, 0.0, 3e38, -3e38, -1.0])
+    planes = {}
+    for name in ("image", "variance", "zodi"):
+        hit = rng.random((patches.SIDE, patches.SIDE)) < rng.choice([0.01, 0.3, 0.99, 1.0])
+        planes[name] = np.where(hit, rng.choice(odd, hit.shape), getattr(exposure, name)).astype(np.float32)
+    wild = dataclasses.replace(exposure, **planes)
+    for settings in (PhotometrySettings(), SPXQUERY):
+        record = measure(wild, star(), settings)
+        json.dumps(record, allow_nan=False)
+        assert (record["flux_ujy"] is None) == (record["flux_err_ujy"] is None)
+        assert record["flux_ujy"] is not None or record["status"] not in ("ok", "flagged")
 
 
 def test_an_unexpected_failure_is_a_row_and_is_logged(file, monkeypatch, caplog):
@@ -298,6 +306,17 @@ def test_settings_come_from_the_configuration():
     assert QualitySettings.from_config(config) == QualitySettings(min_snr=7, statuses=("ok",))
 
 
+def test_the_defaults_are_those_of_the_configuration():
+    defaults = configuration.defaults()
+    assert PhotometrySettings.from_config(defaults) == PhotometrySettings()
+    assert QualitySettings.from_config(defaults) == QualitySettings()
+
+
+def test_the_reference_systems_method_is_a_valid_configuration():
+    given = yaml.safe_load((Path(__file__).parents[1] / "config" / "spxquery.yaml").read_text(encoding="utf-8"))
+    assert PhotometrySettings.from_config(configuration.complete(given)) == SPXQUERY
+
+
 def test_the_aperture_follows_the_width_of_the_psf_or_is_fixed():
     exposure = patch([(FLUX, X, Y)])
     pixel = np.sqrt(float(exposure.solid_angle_arcsec2(X, Y)))
@@ -377,10 +396,9 @@ def test_estimators_disagree_where_something_else_shines():
 @pytest.mark.parametrize("method", ["fwhm", "fixed"])
 def test_the_method_of_the_reference_system(method):
     """config/spxquery.yaml, against the same steps done with photutils and astropy."""
-    config = yaml.safe_load((Path(__file__).parents[1] / "config" / "spxquery.yaml").read_text(encoding="utf-8"))
-    config["photometry"]["aperture"]["method"] = method
+    settings = dataclasses.replace(SPXQUERY, aperture=dataclasses.replace(SPXQUERY.aperture, method=method))
     exposure = altered(patch([(FLUX, X, Y)], seed=4), variance={(29, 30): np.nan}, flags={(33, 31): patches.OUTLIER})
-    record = measure(exposure, star(), PhotometrySettings.from_config(config))
+    record = measure(exposure, star(), settings)
 
     sky = (exposure.flags & np.uint32(patches.SOURCE | patches.OUTLIER)) == 0
     variance = np.where(np.isnan(exposure.variance), np.nanmedian(exposure.variance), exposure.variance).astype(float)

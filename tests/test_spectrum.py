@@ -146,7 +146,7 @@ def test_an_outlier_that_stays_spoils_only_its_own_channel():
     alone["flux_ujy"] += 3000.0
     after = column(combine(exposures, SETTINGS), "flux_err_ujy")
     others = np.arange(4 * 17 + 2, 5 * 17)
-    assert np.nanmedian(after[others] / before[others]) < 1.1
+    assert np.nanmedian(after[others] / before[others]) < 1.25
 
 
 def test_rejection_can_be_switched_off():

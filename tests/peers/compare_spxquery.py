@@ -5,10 +5,10 @@
 Files are cutouts of the local archive's scenarios; the method is that of config/spxquery.yaml, with both kinds of
 aperture and of background.
 
-Result, with photutils 2.3.0 and astropy 7.2.3 on the peer's side: of 1,024 QR2 files (demo and field2, six sources each),
-times four methods, the peer gives a number for 3,852. All of them agree: flux to 2.5e-6, error to 2.9e-7, relative. For
-another 188 only we have a number: the peer drops exposures with an unflagged NaN variance, and fluxes that are not
-positive.
+Result, with photutils 2.3.0 and astropy 7.2.3 on the peer's side: for 1,024 QR2 files (demo and field2, six sources
+each), times four methods, the peer gives 3,852 numbers. All of them agree, relative to 2.5e-6 in flux and 2.9e-7 in
+error. For another 188 only we have a number: the peer drops exposures with an unflagged NaN variance, and fluxes that
+are not positive.
 """
 
 from __future__ import annotations

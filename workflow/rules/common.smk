@@ -15,9 +15,12 @@ _SCRIPTS_HOME = str(Path(workflow.current_basedir).parent.parent)
 sys.path[:0] = [home for home in (_PACKAGE_HOME, _SCRIPTS_HOME) if home not in sys.path]
 # the scripts of whole-source rules run in interpreters of their own
 os.environ.update(
+    OPENBLAS_NUM_THREADS=os.getenv(
+        "OPENBLAS_NUM_THREADS", "1"
+    ),  # matrices here are tiny
     PYTHONPATH=os.pathsep.join(
         [_PACKAGE_HOME, _SCRIPTS_HOME, *filter(None, [os.getenv("PYTHONPATH")])]
-    )
+    ),
 )
 
 from spxflow import config as configuration

@@ -97,20 +97,14 @@ def measure_exposure(
     try:
         exposure = read_exposure(path, calibration, _part_to_read(source, settings))
         record |= describe_file(exposure)
-        record |= measure(exposure, source, settings, neighbours)
+        with np.errstate(invalid="ignore", over="ignore"):  # pixels may hold infinities; what comes of them is checked
+            record |= measure(exposure, source, settings, neighbours)
     except (InvalidFile, OSError) as error:
         record |= {"status": "invalid_file", "reason": str(error)}
     except Exception as error:
         log.exception("%s: measurement failed", observation.stem)
         record |= {"status": "error", "reason": f"{type(error).__name__}: {error}"}
-    return _finite(record)
-
-
-def _finite(record: Record) -> Record:
-    """The record with None for numbers that are not finite, as a PSF with NaN in it makes them."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
+    return record
 
 
 def _part_to_read(source: Star, settings: PhotometrySettings) -> SkyWindow | None:

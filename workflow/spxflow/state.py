@@ -11,7 +11,7 @@ from typing import Any
 from spxflow import __version__
 from spxflow.config import STATE
 
-_LIBRARIES = ("snakemake", "numpy", "astropy", "scipy", "photutils", "pyvo", "requests", "matplotlib", "pandas")
+_LIBRARIES = ("snakemake", "numpy", "astropy", "scipy", "pyvo", "requests", "matplotlib")
 
 
 def run_state(

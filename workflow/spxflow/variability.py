@@ -16,9 +16,20 @@ from typing import Any
 import numpy as np
 
 from spxflow import __version__
-from spxflow.spectrum import Samples, SpectrumSettings, pass_starts, samples_by_band, smooth_samples
+from spxflow.smooth import SmoothSpectrum
+from spxflow.spectrum import (
+    LINE_REACH,
+    Samples,
+    SpectrumSettings,
+    outliers,
+    pass_starts,
+    samples_by_band,
+    smooth_samples,
+)
 from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
+_LINE_DEVIATION = 4.0  # from the smooth spectrum, in standard errors
+_LINE_SLOPE = 2.0  # relative slope of an unresolved line's flanks, per channel
 _DRAWS = 400
 _MIN_GROUP_SNR = 3.0  # relative fluxes need a flux to be relative to
 
@@ -46,7 +57,8 @@ class Repeats:
     ``row`` is the position in the list of records, ``group`` the number of the group from 0. ``smooth`` is the
     source's smooth spectrum at the point, ``residual`` flux minus ``smooth``, ``departure`` residual minus the
     group's weighted mean residual, all µJy. ``sigma`` is the departure over its standard error: standard normal for a
-    constant source. ``error`` includes the systematic part and that of moving the point to the group's wavelength.
+    constant source. ``error`` includes the systematic part and that of moving the point to the group's wavelength,
+    which grows near lines, whose flanks are steeper than the smooth spectrum knows.
     ``reference`` is the group's mean of ``smooth``.
     """
 
@@ -120,9 +132,11 @@ def _band_repeats(
     order = order[group[order] >= 0]
     group, kept = group[order], samples.chosen(order)
     smooth, slope_variance = np.nan_to_num(fit.value[order]), np.nan_to_num(fit.slope_variance[order])
-    moved = kept.x - _summed(kept.x, group) / _summed(np.ones(len(kept)), group)
+    residual = kept.flux - smooth
+    moved = kept.x - _mean(kept.x, kept.error**-2, group)
+    slope_variance += _line_slope(samples, fit, spectrum)[order] ** 2
     error = np.sqrt(kept.error**2 + (settings.systematic_error * smooth) ** 2 + moved**2 * slope_variance)
-    residual, weight = kept.flux - smooth, error**-2
+    weight = error**-2
     share = weight / _summed(weight, group)
     departure = residual - _summed(share * residual, group)
     return Repeats(
@@ -137,6 +151,25 @@ def _band_repeats(
         sigma=departure / (error * np.sqrt(1.0 - share)),
         reference=_summed(share * smooth, group),
     )
+
+
+def _line_slope(samples: Samples, fit: SmoothSpectrum, spectrum: SpectrumSettings) -> np.ndarray:
+    """How steep the spectrum may be at each sample beyond what the smooth one knows, µJy per channel.
+
+    Nothing, except near samples that are off the smooth spectrum and are no outliers: there is a line.
+    """
+    deviant = np.abs(fit.deviation) > _LINE_DEVIATION
+    in_line = np.flatnonzero(deviant & ~outliers(samples, fit, _LINE_DEVIATION))
+    slope = np.zeros(len(samples))
+    for one in in_line:
+        near = np.abs(samples.x - samples.x[one]) <= LINE_REACH
+        slope[near] = np.maximum(slope[near], _LINE_SLOPE * abs(fit.residual[one]))
+    return slope
+
+
+def _mean(values: np.ndarray, weight: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Weighted mean of each point's group, at each point."""
+    return _summed(weight * values, group) / _summed(weight, group)
 
 
 def _summed(values: np.ndarray, group: np.ndarray) -> np.ndarray:
