@@ -1,10 +1,13 @@
 """Stamps of exposures and the quality sheet made of them."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from level2 import CORE, file_bytes, level2_hdus
 from matplotlib.patches import Circle
 from records import SOURCE
+from spxflow import config
 from spxflow.measure import UJY_PER_ARCSEC2, describe_file, measure
 from spxflow.mef import read_exposure
 from spxflow.plots_qa import QaSettings, choose, exposure_name, qa_figure, qa_sheet
@@ -161,3 +164,8 @@ def test_the_same_sheet_gives_the_same_bytes(star, tmp_path):
 def test_settings_come_from_the_configuration():
     options = {"exposures": ["xD1"], "count": 3, "stamp_px": 9, "cmap": "Greys", "residual_cmap": "PiYG"}
     assert QaSettings.from_config(options) == QaSettings(("xD1",), 3, 9, "Greys", "PiYG")
+
+
+def test_the_defaults_are_those_of_the_configuration():
+    assert config.defaults()["qa"].keys() == asdict(QaSettings()).keys()
+    assert QaSettings.from_config(config.defaults()["qa"]) == QaSettings()

@@ -5,12 +5,13 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from records import SOURCE, missing, real_star, simulate
-from spxflow import report, spectrum, variability
+from spxflow import config, report, spectrum, variability
 from spxflow.plots import PlotSettings
 from spxflow.plots_qa import exposure_name
 from spxflow.report import ReportSettings, write_index, write_report
@@ -288,3 +289,7 @@ def test_an_index_sorts_by_its_numbers(tmp_path):
     assert seen["backwards"] == ["a <&>", "b", "c"]
     assert seen["bySnr"] == ["b", "c", "a <&>"]
     assert seen["byName"] == ["a <&>", "b", "c"]
+
+
+def test_the_defaults_are_those_of_the_configuration():
+    assert config.defaults()["report"] == asdict(ReportSettings())

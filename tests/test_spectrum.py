@@ -1,10 +1,12 @@
 """The combined spectrum: unbiased, with errors that mean what they say, and robust."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from astropy.table import Table
 from records import SOURCE, missing, real_star, record, simulate, smooth_truth
-from spxflow import spectrum
+from spxflow import config, spectrum
 from spxflow.observations import BANDS
 from spxflow.spectrum import SpectrumSettings, band_channels, channels, combine, combine_passes
 
@@ -287,3 +289,8 @@ def test_spectral_tools_find_axis_flux_and_error_by_unit(tmp_path):
     assert flux_like[:2] == ["flux_ujy", "flux_err_ujy"]
     assert next(name for name in table.colnames if table[name].unit == "um") == "wavelength_um"
     assert not np.ma.is_masked(table["flux_ujy"]), "a missing flux is NaN: readers take masked values for zeros"
+
+
+def test_the_defaults_are_those_of_the_configuration():
+    assert config.defaults()["spectrum"].keys() == asdict(SpectrumSettings()).keys()
+    assert SpectrumSettings.from_config(config.defaults()["spectrum"]) == SpectrumSettings()

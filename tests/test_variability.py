@@ -1,12 +1,14 @@
 """Variability: constant sources are constant, and a source that dims is found."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from astropy.table import Table
 from records import SOURCE, missing, real_star, record, simulate, smooth_truth
 from scipy.stats import chi2, kstest, norm
+from spxflow import config
 from spxflow import variability as room
 from spxflow.spectrum import SpectrumSettings
 from spxflow.variability import VariabilitySettings, matched_groups, variability
@@ -135,6 +137,23 @@ def test_the_slope_of_the_spectrum_is_no_variation():
     assert found["chi2"] / found["dof"] == pytest.approx(1.0, abs=0.3)
 
 
+def with_line(wavelength):
+    """An unresolved emission line of 90 times the noise, whose flanks the smooth spectrum does not know."""
+    return smooth_truth(wavelength) + 3000.0 * np.exp(-0.5 * ((wavelength - 2.041) / (0.42 * 0.048)) ** 2)
+
+
+@pytest.mark.parametrize("passes", [2, 4])
+def test_a_line_is_no_variation(passes):
+    p_values = [result(simulate(seed, truth=with_line, passes=passes))["p_value"] for seed in range(40)]
+    assert sum(p < 1e-3 for p in p_values) <= 1
+
+
+def test_a_dimming_source_with_a_line_is_found():
+    found = result(simulate(0, snr=50.0, truth=with_line, dimming=lambda mjd: 0.9 if mjd > 60900.0 else 1.0))
+    assert found["p_value"] < 1e-6
+    assert found["passes"][1]["relative_flux"] / found["passes"][0]["relative_flux"] == pytest.approx(0.9, abs=0.015)
+
+
 def test_two_repeats_are_compared_exactly():
     fluxes = (103.0, 97.0)
     pair = [
@@ -205,3 +224,7 @@ def test_matched_light_curves_are_tables(tmp_path):
 def test_no_repeats_give_an_empty_table(tmp_path):
     room.write_matched_lightcurve(room.matched_lightcurve([], SETTINGS, SPECTRUM), tmp_path / "a.csv", SOURCE)
     assert len(Table.read(tmp_path / "a.csv", format="ascii.csv", comment="#")) == 0
+
+
+def test_the_defaults_are_those_of_the_configuration():
+    assert config.defaults()["variability"] == asdict(VariabilitySettings())

@@ -19,7 +19,7 @@ from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 _PRIOR_DOF = 4.0  # weight of a detector's scatter against that of one channel
 _LARGEST_CHI2_DOF = 25.0
 _LINE_SIGMA = 0.42  # channels: profile of an unresolved line, as wide as the passband (1 channel FWHM)
-LINE_REACH = 0.75  # channels from its centre that a line reaches
+_LINE_REACH = 0.75  # channels from its centre that a line reaches
 _CONTINUUM_REACH, _CONTINUUM_POINTS = 3.5, 3  # channels around it, and points, that tell the continuum
 _TELLING_SIGMA = 4.0
 
@@ -174,7 +174,7 @@ def _is_no_line(one: int, samples: Samples, deviant: np.ndarray, scale: float) -
     The excesses are over a straight continuum through the calm points further out than a line reaches.
     """
     offset = samples.x - samples.x[one]
-    far = (np.abs(offset) > LINE_REACH) & ~deviant
+    far = (np.abs(offset) > _LINE_REACH) & ~deviant
     if far.sum() < _CONTINUUM_POINTS:
         return False
     degree = 1 if (offset[far] < 0).any() and (offset[far] > 0).any() else 0
@@ -183,11 +183,11 @@ def _is_no_line(one: int, samples: Samples, deviant: np.ndarray, scale: float) -
     own, raised, noise = abs(excess[one]), excess * np.sign(excess[one]), scale * samples.error
 
     def deny(where: np.ndarray, profile: np.ndarray) -> bool:
-        where = where & (np.abs(offset) <= LINE_REACH) & (np.arange(len(samples)) != one)
+        where = where & (np.abs(offset) <= _LINE_REACH) & (np.arange(len(samples)) != one)
         return _denies_line(profile[where], raised[where], noise[where], own, noise[one])
 
     peak = np.exp(-0.5 * (offset / _LINE_SIGMA) ** 2)
-    flank = peak * np.exp(-LINE_REACH * np.abs(offset) / _LINE_SIGMA**2)
+    flank = peak * np.exp(-_LINE_REACH * np.abs(offset) / _LINE_SIGMA**2)
     return deny(offset != 0, flank) or (deny(offset < 0, peak) and deny(offset > 0, peak))
 
 

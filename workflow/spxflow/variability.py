@@ -18,7 +18,6 @@ import numpy as np
 from spxflow import __version__
 from spxflow.smooth import SmoothSpectrum
 from spxflow.spectrum import (
-    LINE_REACH,
     Samples,
     SpectrumSettings,
     outliers,
@@ -29,7 +28,8 @@ from spxflow.spectrum import (
 from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
 _LINE_DEVIATION = 4.0  # from the smooth spectrum, in standard errors
-_LINE_SLOPE = 2.0  # relative slope of an unresolved line's flanks, per channel
+_LINE_SLOPE = 2.5  # relative slope of an unresolved line's flanks, per channel
+_LINE_EXTENT = 1.25  # channels on either side of what is off that may be in the same line
 _DRAWS = 400
 _MIN_GROUP_SNR = 3.0  # relative fluxes need a flux to be relative to
 
@@ -162,7 +162,7 @@ def _line_slope(samples: Samples, fit: SmoothSpectrum, spectrum: SpectrumSetting
     in_line = np.flatnonzero(deviant & ~outliers(samples, fit, _LINE_DEVIATION))
     slope = np.zeros(len(samples))
     for one in in_line:
-        near = np.abs(samples.x - samples.x[one]) <= LINE_REACH
+        near = np.abs(samples.x - samples.x[one]) <= _LINE_EXTENT
         slope[near] = np.maximum(slope[near], _LINE_SLOPE * abs(fit.residual[one]))
     return slope
 
