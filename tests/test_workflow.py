@@ -160,6 +160,7 @@ def test_a_lost_image_is_fetched_again_alone(copied):
         ("dec=95", "are ra and dec swapped?"),
         ("bandz=D1", "bandz: no such option; did you mean bands?"),
         ("photometry={primary: psff}", "photometry.primary: got 'psff', takes one of psf"),
+        ("plot={date_cmap: virids}", "plot.date_cmap: got 'virids', takes the name of a matplotlib colour map"),
         ("cutout={size: 3 parsec}", "cutout.size: got '3 parsec'"),
     ],
 )

@@ -24,7 +24,7 @@ os.environ.update(
 )
 
 from spxflow import config as configuration
-from spxflow import files, observations, summary, transfer
+from spxflow import files, observations, plots, summary, transfer
 from spxflow.errors import ConfigError
 from spxflow.transfer.calibration import release_of
 from spxflow.transfer.progress import Progress
@@ -53,6 +53,7 @@ def check_configuration():
         config.pop(configuration.STATE, None)
         validate(config, str(configuration.schema_path()))
         transfer.TransferSettings.from_config(config)
+        plots.refuse_unknown_colour_maps(config, configuration.defaults())
         sources = read_sources.main(config)
         return sources, read_sources.neighbours_of(sources, config)
     except ConfigError as error:

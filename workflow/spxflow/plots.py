@@ -70,6 +70,18 @@ class PlotSettings:
         return cls(**values)
 
 
+_COLOUR_MAPS = (("plot", "wavelength_cmap"), ("plot", "date_cmap"), ("qa", "cmap"), ("qa", "residual_cmap"))
+
+
+def refuse_unknown_colour_maps(config: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Check the colour maps of a whole configuration that differ from the usual one; see
+    :func:`refuse_unknown_colour_map`. Matplotlib is imported only where there are such.
+    """
+    for section, option in _COLOUR_MAPS:
+        if config[section][option] != usual[section][option]:
+            refuse_unknown_colour_map(f"{section}.{option}", config[section][option])
+
+
 def refuse_unknown_colour_map(option: str, name: str) -> None:
     """Raise a `ConfigError` with the nearest names when matplotlib has no such colour map."""
     from matplotlib import colormaps
