@@ -12,6 +12,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/query.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/photometry.smk"
+include: "workflow/rules/batch.smk"
 include: "workflow/rules/products.smk"
 
 

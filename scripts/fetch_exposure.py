@@ -31,6 +31,15 @@ def main(observation, config, progress, record, log, image, source, request, fai
     failed_runs : int
         Earlier invocations in which this file could not be had.
     """
+    outcome = fetch(observation, config, image, source, request, failed_runs)
+    progress.finished(outcome)
+    if not outcome.is_ok:
+        files.write_atomically(log, f"{observation.stem}: {outcome.status}: {outcome.reason}\n")
+    transfer.write_record(record, outcome)
+
+
+def fetch(observation, config, image, source, request, failed_runs):
+    """Fetch one file, as `main` does; the transfer record."""
     cutout = {"size": request["size"], "center": request["center"]}
     download = {**config["download"], "mode": request["mode"]}
     settings = transfer.TransferSettings.from_config({**config, "download": download, "cutout": cutout})
@@ -38,10 +47,6 @@ def main(observation, config, progress, record, log, image, source, request, fai
     if settings.mode == "slim":
         calibration = calibration_cache(transfer.CalibrationSettings.from_config(config), settings)
     here = replace(observation, url=relocated_url(observation.url, settings.archive_url))
-    outcome = transfer.fetch(
+    return transfer.fetch(
         here, Source(**source), Path(image), settings, failed_runs=failed_runs, calibration=calibration
     )
-    progress.finished(outcome)
-    if not outcome.is_ok:
-        files.write_atomically(log, f"{observation.stem}: {outcome.status}: {outcome.reason}\n")
-    transfer.write_record(record, outcome)

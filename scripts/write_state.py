@@ -14,7 +14,7 @@ def main(found, transfers, exposures_json, state_yaml, config, source):
     found : str
         Account of the query (JSON).
     transfers : list of str
-        Transfer records (JSON).
+        Transfer records (JSON), one a file or lists of them.
     exposures_json : str
         Gathered photometry records.
     state_yaml : str
@@ -28,7 +28,7 @@ def main(found, transfers, exposures_json, state_yaml, config, source):
         config,
         source,
         files.read_json(found),
-        (files.read_json(record) for record in transfers),
+        files.read_records(transfers),
         files.read_json(exposures_json)["exposures"],
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

@@ -32,14 +32,17 @@ from scripts import (
     combine_spectrum,
     fetch_calibration,
     fetch_exposure,
+    fetch_source,
     find_exposures,
     gather_records,
     measure_exposure,
     measure_variability,
+    measure_source,
     print_summary,
     read_sources,
     summarise_downloads,
     summarise_query,
+    visit_source,
     write_lightcurve,
     write_photometry,
     write_state,
@@ -62,6 +65,10 @@ def check_configuration():
 
 SOURCES, NEIGHBOURS = check_configuration()
 OUT = os.path.normpath(config["outdir"])
+BATCH = configuration.is_batch(config)
+KEEP = config["download"]["keep"]
+SHARED_IMAGES = f"{OUT}/images" if configuration.shares_images(config) else ""
+REQUEST = {"mode": config["download"]["mode"], **config["cutout"]}
 STEM = r"level2_[0-9A-Z_]+D[1-6]_spx_l2b-v\d+-\d+-\d+"
 PRODUCTS = {
     "query_summary": ["results/query_summary.yaml"],
@@ -228,6 +235,8 @@ def record_paths(stage):
     """Input function: the records of a stage for every exposure of a source."""
 
     def paths(wildcards):
+        if BATCH:
+            return [f"{OUT}/{wildcards.source}/records/{stage}.json"]
         return [
             f"{OUT}/{wildcards.source}/records/{stage}/{stem}.json"
             for stem in exposures(wildcards.source)
@@ -284,6 +293,52 @@ def progress_of(source):
         )
     )
     return PROGRESS
+
+
+# --- all files of a source in one job ---
+
+
+def places(source):
+    """Where the images of a source are."""
+    return fetch_source.Places(f"{OUT}/{source}/data", SHARED_IMAGES, KEEP)
+
+
+@functools.cache
+def _failed_runs_of_source(source):
+    records = f"{OUT}/{source}/records"
+    return fetch_source.failures(
+        f"{records}/transfer.json",
+        f"{records}/observations.csv",
+        places(source),
+        manifests(),
+    )
+
+
+def failed_runs_of_source(wildcards):
+    """How often files of this source could not be had: a change makes the next invocation try those again."""
+    return _failed_runs_of_source(wildcards.source)
+
+
+def manifests():
+    """Calibration that exposures need besides their own files."""
+    return fetch_source.Manifests(calibration_manifest if NEEDS_CALIBRATION else None)
+
+
+def transfers(source, facts, resources):
+    """How a job fetches: with the connections of this process, or on a node with its own share."""
+    connections = (
+        config["download"]["connections"]
+        if workflow.is_main_process
+        else max(1, resources.downloads)
+    )
+    return fetch_source.Transfers(
+        config, PROGRESS, places(source), facts, REQUEST, connections
+    )
+
+
+def worker_processes(threads):
+    """How many processes measure for a job: those that all jobs of this process share, or on a node its own."""
+    return workflow.cores if workflow.is_main_process else max(1, threads)
 
 
 # --- calibration ---

@@ -12,7 +12,7 @@ rule fetch_exposure:
     params:
         image=image_path,
         source=source_facts,
-        request={"mode": config["download"]["mode"], **config["cutout"]},
+        request=REQUEST,
         failed_runs=failed_runs,
     message:
         "{wildcards.source}: fetching {wildcards.stem}"

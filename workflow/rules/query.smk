@@ -28,6 +28,10 @@ checkpoint find_exposures:
         )
 
 
+# What a source needs is not looked up before its exposures are known when one job does them all.
+rules.find_exposures.rule.is_checkpoint = not BATCH
+
+
 rule summarise_query:
     input:
         table=rules.find_exposures.output.table,

@@ -186,8 +186,8 @@ def accepted(entry: Mapping[str, Any]) -> str:
 
 
 def _choices_in_words(choices: list[Any]) -> str:
-    names = [choice for choice in choices if isinstance(choice, str)]
-    numbers = [choice for choice in choices if not isinstance(choice, str)]
+    numbers = [choice for choice in choices if isinstance(choice, int) and not isinstance(choice, bool)]
+    names = [str(choice).lower() if isinstance(choice, bool) else choice for choice in choices if choice not in numbers]
     text = "one of " + ", ".join(names)
     return f"{text}, or a number from {numbers[0]} to {numbers[-1]}" if numbers else text
 
@@ -216,6 +216,16 @@ def _range_in_words(entry: Mapping[str, Any]) -> str:
     return " " + " and ".join(bounds) if bounds else ""
 
 
+def is_batch(config: Mapping[str, Any]) -> bool:
+    """Whether all files of a source are done in one job: as configured, or for a catalogue."""
+    return config["sources"] is not None if config["batch"] == "auto" else config["batch"]
+
+
+def shares_images(config: Mapping[str, Any]) -> bool:
+    """Whether sources of a catalogue use the same whole images."""
+    return is_batch(config) and config["sources"] is not None and config["download"]["mode"] == "full"
+
+
 def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
     if (config["ra"] is None) != (config["dec"] is None):
         absent = "ra" if config["ra"] is None else "dec"
@@ -226,6 +236,11 @@ def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
     if query["mjd_min"] is not None and query["mjd_max"] is not None and query["mjd_min"] > query["mjd_max"]:
         raise ConfigError(
             f"query.mjd_min: got {query['mjd_min']}, takes a time before query.mjd_max {query['mjd_max']}"
+        )
+    if shares_images(config) and not config["download"]["keep"]:
+        raise ConfigError(
+            "download.keep: got false, takes true for whole images of a catalogue, which its sources share"
+            " (or batch=false: each source fetches its own)"
         )
     photometry = config["photometry"]
     needed = photometry["primary"].removesuffix("_raw")
