@@ -14,19 +14,14 @@ include: "workflow/rules/download.smk"
 include: "workflow/rules/photometry.smk"
 include: "workflow/rules/batch.smk"
 include: "workflow/rules/products.smk"
-
-
-localrules:
-    all,
-    query,
-    download,
-    photometry,
+include: "workflow/rules/catalogue.smk"
 
 
 rule all:
     default_target: True
     input:
         products_of_all_sources,
+        CATALOGUE,
 
 
 rule query:
@@ -46,6 +41,7 @@ rule photometry:
 
 onstart:
     hold_source_locks()
+    stop_batches_when_told()
 
 
 onsuccess:
@@ -53,4 +49,8 @@ onsuccess:
 
 
 onerror:
+    write_unfinished_catalogue()
     print_summaries()
+
+
+keep_local(CLUSTER_RULES)

@@ -1,6 +1,8 @@
 """Say on the screen what came out for one source."""
 
+import csv
 import sys
+from collections import Counter
 from pathlib import Path
 
 from spxflow import files, summary
@@ -11,3 +13,13 @@ def main(source_directory):
     photometry = Path(source_directory) / "results" / "photometry.json"
     if photometry.exists():
         print(summary.describe(files.read_json(photometry), source_directory), file=sys.stderr)
+
+
+def catalogue(catalogue_csv):
+    """Print how many sources of a catalogue came out how, and where the tables are."""
+    if not Path(catalogue_csv).exists():
+        return
+    with open(catalogue_csv, newline="", encoding="utf-8") as stream:
+        statuses = Counter(row["status"] for row in csv.DictReader(line for line in stream if line[0] != "#"))
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+    print(f"{statuses.total()} sources: {counts}\n  tables: {catalogue_csv}, .parquet", file=sys.stderr)

@@ -1,5 +1,7 @@
 """The sources that the configuration names: one position, one name, or a catalogue."""
 
+import bisect
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,19 +53,39 @@ def neighbours_of(sources_by_key, config):
         From a key to a list of dicts with the fields of `spxflow.sources.Source`.
     """
     options = config["photometry"]["neighbours"]
-    known = dict(sources_by_key) if options["catalogue"] else {}
-    listed = []
+    known = list(sources_by_key.values()) if options["catalogue"] else []
     if options["file"] is not None:
-        listed = list(
-            sources.read_catalogue(options["file"], config["epoch_yr"], option="photometry.neighbours.file").values()
-        )
+        known += sources.read_catalogue(
+            options["file"], config["epoch_yr"], option="photometry.neighbours.file"
+        ).values()
+    # only those of about the same declination are looked at, in the order of the catalogue
+    by_dec = sorted(range(len(known)), key=lambda number: known[number].dec_deg)
+    decs = [known[number].dec_deg for number in by_dec]
+    fit_arcsec = options["radius_px"] * _ARCSEC_PER_PX + _MARGIN_ARCSEC
+    farthest_arcsec = max(map(_motion_arcsec, known), default=0.0)
 
     def neighbours(key):
-        around = [source for other, source in known.items() if other != key] + listed
-        return [asdict(near) for near in sources.within(sources_by_key[key], around, _REACH_ARCSEC)]
+        source = sources_by_key[key]
+        reach_arcsec = fit_arcsec + _motion_arcsec(source)
+        band_deg = (reach_arcsec + farthest_arcsec) / 3600.0
+        first, last = (
+            bisect.bisect_left(decs, source.dec_deg - band_deg),
+            bisect.bisect_right(decs, source.dec_deg + band_deg),
+        )
+        around = [known[number] for number in sorted(by_dec[first:last]) if known[number] is not source]
+        return [
+            asdict(other) for other in around if sources.within(source, [other], reach_arcsec + _motion_arcsec(other))
+        ]
 
     return neighbours
 
 
-# Far enough for any fit radius that is reasonable, and for proper motion during the survey.
-_REACH_ARCSEC = 180.0
+_ARCSEC_PER_PX = 6.2
+_MARGIN_ARCSEC = 2.0
+_SURVEY_YR = (2025.0, 2031.0)
+
+
+def _motion_arcsec(source):
+    """How far a source may be from its catalogue position during the survey."""
+    years = max(abs(year - source.epoch_yr) for year in _SURVEY_YR)
+    return (math.hypot(source.pmra_masyr, source.pmdec_masyr) * years + source.parallax_mas) / 1e3

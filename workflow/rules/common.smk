@@ -1,6 +1,7 @@
 # Configuration, sources and the input functions of the rules.
 import functools
 import os
+import signal
 import sys
 import traceback
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ os.environ.update(
 )
 
 from spxflow import config as configuration
-from spxflow import files, observations, plots, summary, transfer
+from spxflow import files, observations, plots, summary, transfer, workers
 from spxflow.errors import ConfigError
 from spxflow.transfer.calibration import release_of
 from spxflow.transfer.progress import Progress
@@ -43,6 +44,7 @@ from scripts import (
     summarise_downloads,
     summarise_query,
     visit_source,
+    write_catalogue,
     write_lightcurve,
     write_photometry,
     write_state,
@@ -151,6 +153,19 @@ def hold_source_locks():
             ) from None
 
 
+def stop_batches_when_told():
+    """Let jobs that do many files begin no more of them once this process is told to end."""
+
+    def told(number, frame, before):
+        workers.STOPPING.set()
+        before(number, frame)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        if callable(before):
+            signal.signal(number, functools.partial(told, before=before))
+
+
 def logged(log, main, *arguments, **options):
     """Call the function of a script; what it did not expect goes to the job's log as well as up."""
     try:
@@ -245,8 +260,16 @@ def record_paths(stage):
     return paths
 
 
+# Where an image is until it was measured, when it is not kept.
+PASSING_IMAGE = (
+    {} if KEEP else {"image": f"{OUT}/{{source}}/data/passing/{{stem}}.fits"}
+)
+
+
 def image_path(wildcards):
-    """Where the image of an exposure is kept."""
+    """Where the image of an exposure is."""
+    if not KEEP:
+        return PASSING_IMAGE["image"].format(**wildcards)
     band = observations.parse_stem(wildcards.stem).band
     return f"{OUT}/{wildcards.source}/data/{band}/{wildcards.stem}.fits"
 
@@ -277,7 +300,7 @@ def failed_runs(wildcards):
     Read once an invocation, since Snakemake asks again after it has removed the record to write a new one.
     """
     record = f"{OUT}/{wildcards.source}/records/transfer/{wildcards.stem}.json"
-    return _failed_runs(record, image_path(wildcards))
+    return _failed_runs(record, image_path(wildcards) if KEEP else None)
 
 
 PROGRESS = Progress(logger.info)
@@ -293,6 +316,23 @@ def progress_of(source):
         )
     )
     return PROGRESS
+
+
+# --- on a cluster ---
+
+# What a node does: measuring a whole source. All else takes milliseconds here, or needs the internet.
+CLUSTER_RULES = {"measure_source", "visit_source"} | (
+    {"fetch_source", "fetch_calibration", "fetch_exposure"}
+    if config["download"]["where"] == "nodes"
+    else set()
+)
+
+
+def keep_local(away):
+    """Keep all other rules where the workflow was started."""
+    workflow.localrules(
+        *(rule.name for rule in workflow.rules if rule.name not in away)
+    )
 
 
 # --- all files of a source in one job ---
@@ -341,6 +381,35 @@ def worker_processes(threads):
     return workflow.cores if workflow.is_main_process else max(1, threads)
 
 
+# --- the whole catalogue ---
+
+LONG_CATALOGUE = 10
+
+CATALOGUE = (
+    [f"{OUT}/catalogue.parquet", f"{OUT}/catalogue.csv"]
+    if config["sources"] is not None
+    else []
+)
+
+
+def write_catalogue_tables(table, summary):
+    """Write the tables of all sources, those that failed included."""
+    write_catalogue.main(
+        {key: f"{OUT}/{key}/records/exposures.json" for key in SOURCES},
+        {key: asdict(source) for key, source in SOURCES.items()},
+        table,
+        summary,
+    )
+
+
+def write_unfinished_catalogue():
+    """Tables of what there is, when a source has failed; they are made anew when it is there."""
+    if CATALOGUE and any(
+        os.path.exists(f"{OUT}/{key}/records/exposures.json") for key in SOURCES
+    ):
+        write_catalogue_tables(*CATALOGUE)
+
+
 # --- calibration ---
 
 
@@ -376,6 +445,9 @@ def file_bytes_estimated():
 
 
 def print_summaries():
-    """Say what came out, for each source."""
+    """Say what came out, for each source, or for a long catalogue in all."""
+    if CATALOGUE and len(SOURCES) > LONG_CATALOGUE:
+        print_summary.catalogue(CATALOGUE[-1])
+        return
     for key in SOURCES:
         print_summary.main(f"{OUT}/{key}")

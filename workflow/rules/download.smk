@@ -3,6 +3,7 @@
 
 rule fetch_exposure:
     output:
+        **{name: temp(path) for name, path in PASSING_IMAGE.items()},
         record=f"{OUT}/{{source}}/records/transfer/{{stem}}.json",
     log:
         f"{OUT}/{{source}}/logs/fetch/{{stem}}.log",
@@ -29,6 +30,8 @@ rule fetch_exposure:
             log[0],
             **params,
         )
+        if not KEEP:
+            Path(output.image).touch()
 
 
 rule fetch_calibration:

@@ -78,7 +78,7 @@ def read_record(path: Path | str) -> TransferRecord:
     return TransferRecord.from_dict(read_json(path))
 
 
-def state(record_path: Path | str, file_path: Path | str) -> int:
+def state(record_path: Path | str, file_path: Path | str | None) -> int:
     """Number of invocations in which a file could not be had, as far as its record and the file tell.
 
     It changes exactly when the transfer has to be tried again: after a failed one, and when a file that was there
