@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := demo
 STAMP := $(VENV)/.installed
 
 .PHONY: install demo test lint clean
@@ -16,7 +17,8 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: install
-	$(BIN)/python -m spxflow.demo run --scenario demo -- $(BIN)/snakemake --cores 2 --configfile config/demo.yaml --config archive='{url: {archive_url}}'
+	$(BIN)/python -m spxflow.demo run --scenario demo -- $(BIN)/snakemake --cores 2 --configfile config/demo.yaml --config archive='{url: {archive_url}}' outdir=$(DEMO)
+	@echo "results: $(DEMO)/cloverleaf/results"
 
 test: install lint
 	$(BIN)/python -m pytest -n 2

@@ -5,17 +5,16 @@ from pathlib import Path
 
 from spxflow import files, transfer
 from spxflow.archive.urls import relocated_url
+from spxflow.observations import Observation
 from spxflow.sources import Source
 from spxflow.transfer.calibration import calibration_cache
 
 
-def main(observation, config, progress, record, log, image, source, request, failed_runs):
+def main(config, progress, record, log, image, source, observation, request, failed_runs):
     """Fetch one file.
 
     Parameters
     ----------
-    observation : spxflow.observations.Observation
-        The exposure.
     config : dict
         The whole configuration.
     progress : spxflow.transfer.progress.Progress
@@ -24,17 +23,20 @@ def main(observation, config, progress, record, log, image, source, request, fai
         Files to write: the transfer record (JSON), and a line about what went wrong if anything did.
     image : str
         Where the file goes.
-    source : dict
-        Fields of `spxflow.sources.Source`.
+    source, observation : dict
+        Fields of `spxflow.sources.Source` and `spxflow.observations.Observation`.
     request : dict
         Download mode and cutout.
     failed_runs : int
         Earlier invocations in which this file could not be had.
     """
-    outcome = fetch(observation, config, image, source, request, failed_runs)
+    exposure = Observation(**observation)
+    outcome = fetch(exposure, config, image, source, request, failed_runs)
     progress.finished(outcome)
     if not outcome.is_ok:
-        files.write_atomically(log, f"{observation.stem}: {outcome.status}: {outcome.reason}\n")
+        files.write_atomically(log, f"{exposure.stem}: {outcome.status}: {outcome.reason}\n")
+        if not config["download"]["keep"]:
+            files.write_atomically(image, b"")  # the place of an image that passes is not left empty
     transfer.write_record(record, outcome)
 
 

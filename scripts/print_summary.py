@@ -9,10 +9,16 @@ from spxflow import files, summary
 
 
 def main(source_directory):
-    """Print found, measured and rejected exposures, signal-to-noise ratios, and where the files are."""
-    photometry = Path(source_directory) / "results" / "photometry.json"
-    if photometry.exists():
-        print(summary.describe(files.read_json(photometry), source_directory), file=sys.stderr)
+    """Print found, measured and rejected exposures, signal-to-noise ratios, files that could not be had, and where
+    all is.
+    """
+    results = Path(source_directory) / "results"
+    exposures, downloads = Path(source_directory) / "records" / "exposures.json", results / "downloads.json"
+    if exposures.exists():
+        print(summary.describe(files.read_json(exposures), source_directory), file=sys.stderr)
+    if downloads.exists():
+        failures = summary.describe_failures(files.read_json(downloads), source_directory)
+        print(failures, file=sys.stderr, end="\n" if failures else "")
 
 
 def catalogue(catalogue_csv):

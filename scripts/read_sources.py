@@ -2,6 +2,7 @@
 
 import bisect
 import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def main(config):
     ConfigError
         When a position, catalogue or name cannot be used.
     """
+    _refuse_unwritable(Path(config["outdir"]))
     if config["sources"] is not None:
         return sources.read_catalogue(config["sources"], config["epoch_yr"])
     if config["ra"] is None and config["name"] is not None:
@@ -27,16 +29,22 @@ def main(config):
     return {source.key: source}
 
 
+def _refuse_unwritable(outdir):
+    existing = next(path for path in (outdir.absolute(), *outdir.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"outdir: got {str(outdir)!r}, takes a directory that can be written; {existing} is none")
+
+
 def _resolved(config):
     """Position and motion of a named object, asked for once and then kept with the source."""
     kept = Path(config["outdir"]) / sources.directory_key(config["name"]) / "records" / "name.json"
-    if not kept.exists():
+    found = files.read_json(kept) if kept.exists() else {"name": None}
+    if found["name"] != config["name"]:
         try:
-            found = archive.resolve_name(config["name"], archive.ArchiveSettings.from_config(config))
+            found = asdict(archive.resolve_name(config["name"], archive.ArchiveSettings.from_config(config)))
         except archive.ArchiveError as error:
             raise ConfigError(str(error)) from None
-        files.write_json(kept, asdict(found), indent=1)
-    found = files.read_json(kept)
+        files.write_json(kept, found, indent=1)
     return {
         "ra": found["ra_deg"],
         "dec": found["dec_deg"],

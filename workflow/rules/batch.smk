@@ -14,7 +14,7 @@ if KEEP:
         resources:
             downloads=1,
         params:
-            source=source_facts,
+            source=position_facts,
             request=REQUEST,
             failed_runs=failed_runs_of_source,
         message:
@@ -40,7 +40,7 @@ if KEEP:
         log:
             f"{OUT}/{{source}}/logs/measure.log",
         params:
-            source=source_facts,
+            source=position_facts,
             neighbours=neighbour_facts,
             method=METHOD,
         message:
@@ -73,7 +73,7 @@ else:
         resources:
             downloads=1,
         params:
-            source=source_facts,
+            source=position_facts,
             request=REQUEST,
             failed_runs=failed_runs_of_source,
             neighbours=neighbour_facts,

@@ -1,6 +1,7 @@
 # Configuration, sources and the input functions of the rules.
 import functools
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -25,7 +26,17 @@ os.environ.update(
 )
 
 from spxflow import config as configuration
-from spxflow import files, observations, plots, summary, transfer, workers
+from spxflow import (
+    __version__,
+    archive,
+    files,
+    observations,
+    plots,
+    summary,
+    transfer,
+    workers,
+)
+from spxflow.archive.urls import data_path
 from spxflow.errors import ConfigError
 from spxflow.transfer.calibration import release_of
 from spxflow.transfer.progress import Progress
@@ -41,6 +52,7 @@ from scripts import (
     measure_variability,
     print_summary,
     read_sources,
+    remember_inputs,
     summarise_downloads,
     summarise_query,
     visit_source,
@@ -54,6 +66,8 @@ from scripts import (
 def check_configuration():
     """Complete the configuration in place; the sources it names, and the neighbours of a source by its key."""
     try:
+        written = [*workflow.configfiles, *workflow.overwrite_configfiles]
+        config.update(configuration.positions_as_written(config, written))
         config.update(configuration.complete(config))
         config.pop(configuration.STATE, None)
         validate(config, str(configuration.schema_path()))
@@ -66,7 +80,8 @@ def check_configuration():
 
 
 SOURCES, NEIGHBOURS = check_configuration()
-OUT = os.path.normpath(config["outdir"])
+OUT = os.path.relpath(config["outdir"])
+OUT = OUT if not OUT.startswith("..") else os.path.abspath(OUT)
 BATCH = configuration.is_batch(config)
 KEEP = config["download"]["keep"]
 SHARED_IMAGES = f"{OUT}/images" if configuration.shares_images(config) else ""
@@ -86,7 +101,7 @@ PRODUCTS = {
     "spectrum_passes": expand(
         "results/spectrum_passes.{table}", table=config["tables"]["formats"]
     ),
-    "variability": ["results/variability.json"],
+    "variability": ["results/variability.json", "results/matched_lightcurve.csv"],
     "combined_plot": expand(
         "results/combined_plot.{picture}", picture=config["pictures"]["formats"]
     ),
@@ -101,6 +116,11 @@ PLACES = ("archive", "outdir")
 OPTIONS = {
     section: options for section, options in config.items() if section not in PLACES
 }
+OPTIONS["calibration"] = {
+    option: value
+    for option, value in config["calibration"].items()
+    if option not in ("directory", "check_days")
+}
 LOCKS = []
 
 # What a measurement depends on, and which calibration it needs besides the files themselves.
@@ -112,6 +132,7 @@ CALIBRATION = {
     },
 }
 METHOD = {
+    "version": __version__,
     "photometry": config["photometry"],
     "errors": config["errors"],
     "calibration": CALIBRATION,
@@ -131,25 +152,53 @@ if "downloads" not in workflow.global_resources:
 wildcard_constraints:
     source=r"[A-Za-z0-9_][A-Za-z0-9._+-]*",
     stem=STEM,
-    release=r"QR\d+",
+    release=r"QR\d+|unknown",
     detector="[1-6]",
     table="csv|ecsv|parquet|vot",
     picture="png|pdf|svg",
 
 
+def inputs_of(key):
+    """What the products of a source are made from."""
+    position = {**asdict(SOURCES[key]), "name": ""}
+    return remember_inputs.Inputs(f"{OUT}/{key}", [position, OPTIONS])
+
+
+def refuse_forgotten_sources():
+    """Stop where the notes by which Snakemake sees what changed are somewhere else."""
+    try:
+        for key in SOURCES:
+            inputs_of(key).refuse_forgotten()
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
+
+if workflow.is_main_process:
+    refuse_forgotten_sources()
+
+
 def hold_source_locks():
     """Keep other runs away from these sources until this process ends, however it ends."""
+    if not (workflow.use_threads or BATCH):
+        raise WorkflowError(
+            "force-use-threads: got false, takes true (as in profiles/default), or batch=true"
+        )
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # a catalogue has a lock file a source
     for key in SOURCES:
         try:
             LOCKS.append(files.hold_lock(f"{OUT}/{key}/.lock"))
             files.remove_partials(f"{OUT}/{key}")
+            inputs_of(key).remember()
         except BlockingIOError:
             raise WorkflowError(
                 f"{OUT}/{key}: another run is at work on this source; wait for it or choose another outdir or name"
             ) from None
         except OSError as error:
             raise WorkflowError(
-                f"outdir: got {OUT}, takes a directory that can be written ({error.strerror})"
+                f"{OUT}/{key}: cannot be written ({error.strerror})"
             ) from None
 
 
@@ -170,6 +219,8 @@ def logged(log, main, *arguments, **options):
     """Call the function of a script; what it did not expect goes to the job's log as well as up."""
     try:
         main(*arguments, **options)
+    except archive.ArchiveError as error:
+        raise WorkflowError(str(error)) from None
     except Exception:
         with open(log[0], "a", encoding="utf-8") as stream:
             stream.write(traceback.format_exc())
@@ -204,8 +255,17 @@ def source_directory(wildcards):
 
 
 def source_facts(wildcards):
-    """The source as plain values: what a position-dependent job depends on."""
+    """The source as plain values."""
+    if wildcards.source not in SOURCES:
+        raise WorkflowError(
+            f"{wildcards.source}: not a source of this run, which has {', '.join(SOURCES)}"
+        )
     return asdict(SOURCES[wildcards.source])
+
+
+def position_facts(wildcards):
+    """The source without its display name: what a measurement of it depends on."""
+    return {**source_facts(wildcards), "name": ""}
 
 
 @functools.cache
@@ -275,8 +335,9 @@ def image_path(wildcards):
 
 
 def observation_facts(wildcards):
-    """One row of the observation table; not where it came from, which changes no measurement."""
-    return asdict(replace(exposures(wildcards.source)[wildcards.stem], url=""))
+    """One row of the observation table, with the file's place below the archive, whichever host that is."""
+    observation = exposures(wildcards.source)[wildcards.stem]
+    return asdict(replace(observation, url=data_path(observation.url)))
 
 
 def neighbour_facts(wildcards):
@@ -286,7 +347,7 @@ def neighbour_facts(wildcards):
 
 @functools.cache
 def _neighbours(key):
-    return NEIGHBOURS(key)
+    return [{**neighbour, "name": ""} for neighbour in NEIGHBOURS(key)]
 
 
 @functools.cache
@@ -309,11 +370,10 @@ PROGRESS = Progress(logger.info)
 @functools.cache
 def progress_of(source):
     """Progress of the transfers, which expects those of a source from the first one on."""
-    directory = f"{OUT}/{source}/records/transfer"
+    records = f"{OUT}/{source}/records"
+    listed = observations.read_observations(f"{records}/observations.csv")
     PROGRESS.expect(
-        sum(
-            not os.path.exists(f"{directory}/{stem}.json") for stem in exposures(source)
-        )
+        sum(not os.path.exists(f"{records}/transfer/{one.stem}.json") for one in listed)
     )
     return PROGRESS
 

@@ -12,26 +12,22 @@ rule fetch_exposure:
         downloads=1,
     params:
         image=image_path,
-        source=source_facts,
+        source=position_facts,
+        observation=observation_facts,
         request=REQUEST,
         failed_runs=failed_runs,
     message:
         "{wildcards.source}: fetching {wildcards.stem}"
     run:
-        observation = exposures(wildcards.source)[wildcards.stem]
-        progress = progress_of(wildcards.source)
         logged(
             log,
             fetch_exposure.main,
-            observation,
             config,
-            progress,
+            progress_of(wildcards.source),
             output.record,
             log[0],
             **params,
         )
-        if not KEEP:
-            Path(output.image).touch()
 
 
 rule fetch_calibration:

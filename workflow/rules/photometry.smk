@@ -13,7 +13,7 @@ rule measure_exposure:
     priority: 1  # before more images are fetched
     params:
         image=image_path,
-        source=source_facts,
+        source=position_facts,
         observation=observation_facts,
         neighbours=neighbour_facts,
         method=METHOD,

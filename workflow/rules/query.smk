@@ -9,7 +9,7 @@ checkpoint find_exposures:
         f"{OUT}/{{source}}/logs/find_exposures.log",
     threads: 0
     params:
-        source=source_facts,
+        source=position_facts,
         search=find_exposures.search_of(config),
         supersedes=superseded_answer,
     message:

@@ -10,7 +10,7 @@ import copy
 import difflib
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,29 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     _refuse_invalid(config, schema)
     _refuse_inconsistent(config)
     return config
+
+
+def positions_as_written(given: Mapping[str, Any], paths: Iterable[Path | str]) -> dict[str, str]:
+    """Sexagesimal ``ra`` and ``dec`` of configuration files, as text.
+
+    YAML reads ``14:15:46.25`` without quotes as a number of base 60, and loses the sign of ``-00:30:00``.
+
+    Parameters
+    ----------
+    given
+        The options as they were read; what the command line gave in place of a file's value is left alone.
+    paths
+        The configuration files, the last one counts.
+    """
+    written: dict[str, str] = {}
+    for path in paths:
+        text = Path(path).read_text(encoding="utf-8")
+        as_text, as_read = yaml.load(text, yaml.BaseLoader), yaml.safe_load(text)  # noqa: S506 - it makes only text
+        for option in ("ra", "dec"):
+            value = as_text.get(option) if isinstance(as_text, dict) else None
+            if isinstance(value, str) and ":" in value and as_read[option] == given.get(option):
+                written[option] = value
+    return written
 
 
 def _refuse_unknown(given: Any, schema: Mapping[str, Any], path: tuple[str, ...]) -> None:
