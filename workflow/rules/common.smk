@@ -121,6 +121,14 @@ OPTIONS["calibration"] = {
     for option, value in config["calibration"].items()
     if option not in ("directory", "check_days")
 }
+# neighbours themselves count, not where they are listed
+OPTIONS["photometry"] = config["photometry"] | {
+    "neighbours": {
+        option: value
+        for option, value in config["photometry"]["neighbours"].items()
+        if option not in ("file", "catalogue")
+    }
+}
 LOCKS = []
 
 # What a measurement depends on, and which calibration it needs besides the files themselves.
@@ -133,7 +141,7 @@ CALIBRATION = {
 }
 METHOD = {
     "version": __version__,
-    "photometry": config["photometry"],
+    "photometry": OPTIONS["photometry"],
     "errors": config["errors"],
     "calibration": CALIBRATION,
 }
@@ -158,10 +166,15 @@ wildcard_constraints:
     picture="png|pdf|svg",
 
 
+@functools.cache
+def _neighbours(key):
+    return [{**neighbour, "name": ""} for neighbour in NEIGHBOURS(key)]
+
+
 def inputs_of(key):
     """What the products of a source are made from."""
     position = {**asdict(SOURCES[key]), "name": ""}
-    return remember_inputs.Inputs(f"{OUT}/{key}", [position, OPTIONS])
+    return remember_inputs.Inputs(f"{OUT}/{key}", [position, OPTIONS, _neighbours(key)])
 
 
 def refuse_forgotten_sources():
@@ -343,11 +356,6 @@ def observation_facts(wildcards):
 def neighbour_facts(wildcards):
     """Known sources near a source, as plain values."""
     return _neighbours(wildcards.source)
-
-
-@functools.cache
-def _neighbours(key):
-    return [{**neighbour, "name": ""} for neighbour in NEIGHBOURS(key)]
 
 
 @functools.cache

@@ -66,7 +66,9 @@ def run_state(
 
 def _one_source(config: Mapping[str, Any], source: Mapping[str, Any], neighbours: str | None) -> dict[str, Any]:
     """The configuration with the source's own position and neighbours, also where a catalogue or a name gave them."""
-    around = {**config["photometry"]["neighbours"], "file": neighbours, "catalogue": False}
+    around = config["photometry"]["neighbours"]
+    if neighbours is not None:
+        around = {**around, "file": neighbours, "catalogue": False}
     return dict(config) | {
         "photometry": {**config["photometry"], "neighbours": around},
         "ra": source["ra_deg"],

@@ -12,6 +12,10 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from spxflow.retries import STOPPING, go_on
+
+__all__ = ["STOPPING", "Processes", "finished", "processes", "threads"]
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -20,14 +24,6 @@ Result = TypeVar("Result")
 def threads(count: int) -> ThreadPoolExecutor:
     """The threads of this process that wait for answers, shared by all who ask for as many."""
     return ThreadPoolExecutor(count)
-
-
-STOPPING = threading.Event()
-"""Set when this process is told to stop: nothing more is begun."""
-
-
-class StoppedError(RuntimeError):
-    """Work was given up because this process is told to stop."""
 
 
 def finished(
@@ -42,8 +38,7 @@ def finished(
     running: dict[Future[Result], Task] = {}
     try:
         while True:
-            if STOPPING.is_set():
-                raise StoppedError("told to stop; what is done is kept")
+            go_on()
             for task in itertools.islice(waiting, ahead - len(running)):
                 running[executor.submit(function, task)] = task
             if not running:
