@@ -112,7 +112,7 @@ PRODUCTS = {
     "state": ["{source}.yaml"],
 }
 # options that say where things are and how patiently they are asked for, which change no product
-PLACES = ("archive", "outdir")
+PLACES = ("archive", "batch", "outdir")
 OPTIONS = {
     section: options for section, options in config.items() if section not in PLACES
 }
