@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test benchmark lint clean
 
 install: $(STAMP)
 
@@ -22,6 +22,11 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest -n 2
+
+# PEER=path/to/python/with/spxquery compares with SPXQuery 0.4.1 as well
+benchmark: install
+	$(BIN)/python tests/benchmarks/bench_photometry.py $(if $(PEER),--peer-python $(PEER))
+	$(BIN)/python tests/benchmarks/bench_workflow.py $(if $(PEER),--peer-python $(PEER))
 
 lint: install
 	$(BIN)/ruff check .

@@ -112,7 +112,7 @@ PRODUCTS = {
     "state": ["{source}.yaml"],
 }
 # options that say where things are and how patiently they are asked for, which change no product
-PLACES = ("archive", "outdir")
+PLACES = ("archive", "batch", "outdir")
 OPTIONS = {
     section: options for section, options in config.items() if section not in PLACES
 }
@@ -397,10 +397,10 @@ CLUSTER_RULES = {"measure_source", "visit_source"} | (
 
 
 def keep_local(away):
-    """Keep all other rules where the workflow was started."""
-    workflow.localrules(
-        *(rule.name for rule in workflow.rules if rule.name not in away)
-    )
+    """Keep all other rules of this workflow where it was started; as a module they have other names."""
+    in_use = {rule.name for rule in workflow.rules}
+    here = {proxy.rule.name for name, proxy in rules._rules.items() if name not in away}
+    workflow.localrules(*(here & in_use))
 
 
 # --- all files of a source in one job ---
