@@ -22,6 +22,7 @@ rule all:
     input:
         products_of_all_sources,
         CATALOGUE,
+        INDEX,
 
 
 rule query:

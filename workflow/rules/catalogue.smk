@@ -19,3 +19,23 @@ rule write_catalogue:
         "tables of {OUT}"
     run:
         logged(log, write_catalogue_tables, output.table, output.summary)
+
+
+rule write_index:
+    input:
+        summary=rules.write_catalogue.output.summary,
+        pages=of_all_sources(*PAGES),
+    output:
+        page=report(
+            f"{OUT}/index.html",
+            category="catalogue",
+            labels={"product": "index of sources"},
+        ),
+    log:
+        f"{OUT}/logs/write_index.log",
+    params:
+        title=Path(config["sources"] or "catalogue").stem,
+    message:
+        "index page of {OUT}"
+    run:
+        logged(log, write_index.main, input.summary, output.page, params.title)

@@ -57,6 +57,7 @@ from scripts import (
     summarise_query,
     visit_source,
     write_catalogue,
+    write_index,
     write_lightcurve,
     write_photometry,
     write_state,
@@ -243,15 +244,19 @@ def logged(log, main, *arguments, **options):
 # --- sources and their exposures ---
 
 
-def of_all_sources(product):
-    """Input function: a product of every source."""
+def of_all_sources(*products):
+    """Input function: products of every source."""
 
     def paths(_):
         if not SOURCES:
             raise WorkflowError(
                 "no source: give a position, as in --config ra=213.942708 dec=11.495389, a name, or sources=catalogue.csv"
             )
-        return [f"{OUT}/{key}/{product.format(source=key)}" for key in SOURCES]
+        return [
+            f"{OUT}/{key}/{product.format(source=key)}"
+            for product in products
+            for key in SOURCES
+        ]
 
     return paths
 
@@ -458,6 +463,14 @@ CATALOGUE = (
     if config["sources"] is not None
     else []
 )
+# what the index page of a catalogue shows and leads to
+PAGES = [
+    path
+    for product in ("report", "combined_plot")
+    if product in config["products"]
+    for path in PRODUCTS[product]
+]
+INDEX = [f"{OUT}/index.html"] if CATALOGUE else []
 
 
 def write_catalogue_tables(table, summary):
