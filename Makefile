@@ -1,10 +1,11 @@
 # make demo: the whole workflow on a simulated archive, from nothing but Python and make.  make test: all checks.
+# make docs: the documentation, into site/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint docs clean
 
 install: $(STAMP)
 
@@ -28,5 +29,8 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
+docs: install
+	$(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) demo .snakemake
+	rm -rf $(VENV) demo site .snakemake
