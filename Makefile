@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := demo
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint docs clean
+.PHONY: install demo test benchmark lint docs clean
 
 install: $(STAMP)
 
@@ -17,10 +18,16 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: install
-	$(BIN)/python -m spxflow.demo run --scenario demo -- $(BIN)/snakemake --cores 2 --configfile config/demo.yaml --config archive='{url: {archive_url}}'
+	$(BIN)/python -m spxflow.demo run --scenario demo -- $(BIN)/snakemake --cores 2 --configfile config/demo.yaml --config archive='{url: {archive_url}}' outdir=$(DEMO)
+	@echo "results: $(DEMO)/cloverleaf/results"
 
 test: install lint
 	$(BIN)/python -m pytest -n 2
+
+# PEER=path/to/python/with/spxquery compares with SPXQuery 0.4.1 as well
+benchmark: install
+	$(BIN)/python tests/benchmarks/bench_photometry.py $(if $(PEER),--peer-python $(PEER))
+	$(BIN)/python tests/benchmarks/bench_workflow.py $(if $(PEER),--peer-python $(PEER))
 
 lint: install
 	$(BIN)/ruff check .

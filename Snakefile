@@ -12,20 +12,17 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/query.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/photometry.smk"
+include: "workflow/rules/batch.smk"
 include: "workflow/rules/products.smk"
-
-
-localrules:
-    all,
-    query,
-    download,
-    photometry,
+include: "workflow/rules/catalogue.smk"
 
 
 rule all:
     default_target: True
     input:
         products_of_all_sources,
+        CATALOGUE,
+        INDEX,
 
 
 rule query:
@@ -45,6 +42,7 @@ rule photometry:
 
 onstart:
     hold_source_locks()
+    stop_batches_when_told()
 
 
 onsuccess:
@@ -52,4 +50,8 @@ onsuccess:
 
 
 onerror:
+    write_unfinished_catalogue()
     print_summaries()
+
+
+keep_local(CLUSTER_RULES)

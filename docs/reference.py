@@ -9,8 +9,8 @@ from mkdocs.structure.files import File
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "workflow"))
 
+from spxflow import catalogue, spectrum, tables, variability
 from spxflow import config as options
-from spxflow import spectrum, tables, variability
 from spxflow.background import __doc__ as background_doc
 from spxflow.mef.flags import FLAG_MEANINGS, KNOWN_FLAGS
 from spxflow.settings import PhotometrySettings
@@ -100,6 +100,12 @@ TABLES = (
         "`results/matched_lightcurve.csv`, one row for every exposure that has a repeat.",
         variability.COLUMNS,
     ),
+    (
+        "Catalogue",
+        "`{outdir}/catalogue.csv`, one row for every source. `{outdir}/catalogue.parquet` has `source` and the columns"
+        " of the light curve, one row for every exposure of every source.",
+        catalogue.SUMMARY_COLUMNS,
+    ),
 )
 
 
@@ -107,7 +113,7 @@ TABLES = (
 
 
 def status_page():
-    """Statuses of an exposure, steps of the background, pixel flags."""
+    """Statuses of exposures and sources, pixel flags, steps of the background."""
     defaults = PhotometrySettings()
     lines = [
         "# Statuses and flags",
@@ -117,6 +123,11 @@ def status_page():
         "| status | meaning |",
         "|---|---|",
         *(_row(_code(status), _cell(meaning)) for status, meaning in tables.STATUSES.items()),
+        "\n## Statuses of a source\n",
+        "Column `status` of the table of a catalogue's sources.\n",
+        "| status | meaning |",
+        "|---|---|",
+        *(_row(_code(status), _cell(meaning)) for status, meaning in catalogue.STATUSES.items()),
         "\n## Pixel flags\n",
         "Bits of `flags`, by name in `flag_names`. The header of a file has the last word on its bits; a name that a"
         " file does not know counts for nothing in it. By default, *bad* pixels are not used at all"

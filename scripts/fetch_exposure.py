@@ -5,17 +5,16 @@ from pathlib import Path
 
 from spxflow import files, transfer
 from spxflow.archive.urls import relocated_url
+from spxflow.observations import Observation
 from spxflow.sources import Source
 from spxflow.transfer.calibration import calibration_cache
 
 
-def main(observation, config, progress, record, log, image, source, request, failed_runs):
+def main(config, progress, record, log, image, source, observation, request, failed_runs):
     """Fetch one file.
 
     Parameters
     ----------
-    observation : spxflow.observations.Observation
-        The exposure.
     config : dict
         The whole configuration.
     progress : spxflow.transfer.progress.Progress
@@ -24,13 +23,25 @@ def main(observation, config, progress, record, log, image, source, request, fai
         Files to write: the transfer record (JSON), and a line about what went wrong if anything did.
     image : str
         Where the file goes.
-    source : dict
-        Fields of `spxflow.sources.Source`.
+    source, observation : dict
+        Fields of `spxflow.sources.Source` and `spxflow.observations.Observation`.
     request : dict
         Download mode and cutout.
     failed_runs : int
         Earlier invocations in which this file could not be had.
     """
+    exposure = Observation(**observation)
+    outcome = fetch(exposure, config, image, source, request, failed_runs)
+    progress.finished(outcome)
+    if not outcome.is_ok:
+        files.write_atomically(log, f"{exposure.stem}: {outcome.status}: {outcome.reason}\n")
+        if not config["download"]["keep"]:
+            files.write_atomically(image, b"")  # the place of an image that passes is not left empty
+    transfer.write_record(record, outcome)
+
+
+def fetch(observation, config, image, source, request, failed_runs):
+    """Fetch one file, as `main` does; the transfer record."""
     cutout = {"size": request["size"], "center": request["center"]}
     download = {**config["download"], "mode": request["mode"]}
     settings = transfer.TransferSettings.from_config({**config, "download": download, "cutout": cutout})
@@ -38,10 +49,6 @@ def main(observation, config, progress, record, log, image, source, request, fai
     if settings.mode == "slim":
         calibration = calibration_cache(transfer.CalibrationSettings.from_config(config), settings)
     here = replace(observation, url=relocated_url(observation.url, settings.archive_url))
-    outcome = transfer.fetch(
+    return transfer.fetch(
         here, Source(**source), Path(image), settings, failed_runs=failed_runs, calibration=calibration
     )
-    progress.finished(outcome)
-    if not outcome.is_ok:
-        files.write_atomically(log, f"{observation.stem}: {outcome.status}: {outcome.reason}\n")
-    transfer.write_record(record, outcome)

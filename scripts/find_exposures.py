@@ -1,17 +1,21 @@
 """Ask the archive which exposures contain a source; write the observation table and how it was found."""
 
 import datetime
+import logging
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from spxflow import archive, files, observations
 
 _DAY_S = 86400.0
+_LAST_ANSWER = ".last_answer.json"
+_LOGGER = logging.getLogger(__name__)
 
 
 def search_of(config):
-    """What an answer of the archive depends on."""
+    """What an answer of the archive depends on, besides the position."""
     return {
         "bands": config["bands"],
         "collections": config["archive"]["collections"],
@@ -19,6 +23,11 @@ def search_of(config):
         "mjd_min": config["query"]["mjd_min"],
         "mjd_max": config["query"]["mjd_max"],
     }
+
+
+def position_of(source):
+    """Where a source is, as plain values."""
+    return {name: value for name, value in asdict(source).items() if name not in ("key", "name")}
 
 
 def superseded_answer(found, max_age_days):
@@ -35,12 +44,15 @@ def superseded_answer(found, max_age_days):
     -------
     str
         It stays the same from when an answer became too old until the one after it does, so that the workflow asks
-        once for each time it changes.
+        once for each time it changes. Where the archive could not be asked, it tells how often, and so changes each
+        time.
     """
     try:
         earlier = files.read_json(found)
     except (OSError, ValueError):
         return ""
+    if earlier.get("asked_in_vain"):
+        return f"{earlier['query_time']}, asked in vain: {earlier['asked_in_vain']}"
     age_s = time.time() - datetime.datetime.fromisoformat(earlier["query_time"]).timestamp()
     too_old = max_age_days is not None and age_s > max_age_days * _DAY_S
     return earlier["query_time"] if too_old else earlier["supersedes"]
@@ -61,7 +73,7 @@ class Questions:
 
     def __init__(self, sources, pending, config):
         self._sources = sources
-        self._pending = pending
+        self._pending = set(pending)
         self._config = config
         self._answers = {}
         self._lock = threading.Lock()
@@ -70,18 +82,31 @@ class Questions:
         """What the archive has of a source; raises `spxflow.archive.ArchiveError` when it cannot say."""
         with self._lock:
             if key not in self._answers:
-                keys = self._pending | {key} if key in self._pending else {key}
-                self._answers |= archive.find(
-                    [self._sources[one] for one in self._sources if one in keys],
-                    archive.ArchiveSettings.from_config(self._config),
-                    archive.QuerySettings.from_config(self._config),
-                    self._config["bands"],
-                )
-            return self._answers.pop(key)
+                self._ask({key, *self._pending} if key in self._pending else {key})
+            answer = self._answers.pop(key)
+        if isinstance(answer, archive.ArchiveError):
+            raise answer
+        return answer
+
+    def position(self, key):
+        """Where a source is, as plain values."""
+        return position_of(self._sources[key])
+
+    def _ask(self, keys):
+        try:
+            self._answers |= archive.find(
+                [source for key, source in self._sources.items() if key in keys],
+                archive.ArchiveSettings.from_config(self._config),
+                archive.QuerySettings.from_config(self._config),
+                self._config["bands"],
+            )
+        except archive.ArchiveError as error:
+            self._answers |= dict.fromkeys(keys, error)
+        self._pending -= keys
 
 
 def main(questions, key, config, supersedes, table, found, log):
-    """Query for one source.
+    """Query for one source; where that fails, the last answer to the same question stands.
 
     Parameters
     ----------
@@ -97,29 +122,57 @@ def main(questions, key, config, supersedes, table, found, log):
         Files to write: the observation table (CSV), time, search, service and refused rows of the query (JSON), and
         why the archive could not say, where that is so.
     """
+    question = {"search": search_of(config), "position": questions.position(key)}
+    last = Path(found).with_name(_LAST_ANSWER)
     try:
         answer = questions.answer(key)
     except archive.ArchiveError as error:
         files.write_atomically(log, f"{key}: {error}\n")
-        raise
-    account = {
-        "query_time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "supersedes": supersedes,
-        "archive": config["archive"]["url"],
-        "service": answer.service,
-        "search": search_of(config),
-        "ignored": [{"name": name, "reason": reason} for name, reason in answer.ignored],
-        "messages": list(answer.messages),
-    }
-    files.write_json(found, account, indent=1)
-    observations.write_observations(table, answer.observations)
+        account, listed = _answer_that_stands(last, question, key, error)
+    else:
+        account = {
+            "query_time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "archive": config["archive"]["url"],
+            "service": answer.service,
+            **question,
+            "ignored": [{"name": name, "reason": reason} for name, reason in answer.ignored],
+            "messages": list(answer.messages),
+        }
+        listed = answer.observations
+        files.write_json(last, {"account": account, "observations": [asdict(one) for one in listed]})
+    files.write_json(found, {**account, "supersedes": supersedes}, indent=1)
+    observations.write_observations(table, listed)
 
 
-def is_current(found, config):
+def _answer_that_stands(last, question, key, error):
+    """Account and observations of the last answer, noting that the archive could not be asked again.
+
+    Raises
+    ------
+    spxflow.archive.ArchiveError
+        The one given, when there is no answer to this question.
+    """
+    try:
+        kept = files.read_json(last)
+        account = kept["account"]
+        listed = [observations.Observation(**one) for one in kept["observations"]]
+        if {name: account[name] for name in question} != question:
+            raise error
+    except (OSError, ValueError, KeyError, TypeError):
+        raise error from None
+    account["asked_in_vain"] = account.get("asked_in_vain", 0) + 1
+    files.write_json(last, kept)
+    message = f"the archive could not be asked ({error}): the answer of {account['query_time']} stands"
+    _LOGGER.warning("%s: %s", key, message)
+    return {**account, "messages": [*account["messages"], message]}, listed
+
+
+def is_current(found, config, source=None):
     """Whether an earlier answer, with its account in the file ``found``, is to the question that would be asked now."""
     try:
         earlier = files.read_json(Path(found))
     except (OSError, ValueError):
         return False
     too_old = superseded_answer(found, config["query"]["max_age_days"]) != earlier["supersedes"]
-    return earlier["search"] == search_of(config) and not too_old
+    moved = source is not None and earlier.get("position") != position_of(source)
+    return earlier["search"] == search_of(config) and not moved and not too_old

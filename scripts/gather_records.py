@@ -10,13 +10,13 @@ def main(records, exposures_json, source, method, quality_options):
     Parameters
     ----------
     records : list of str
-        Photometry records (JSON).
+        Photometry records (JSON), one a file or lists of them.
     exposures_json : str
         File to write.
     source, method, quality_options : dict
         The source's fields, the configuration sections the measurements depend on, and the section ``quality``.
     """
     cuts = QualitySettings.from_config({"quality": quality_options})
-    rows = [quality.judge(files.read_json(record), cuts) for record in records]
+    rows = [quality.judge(record, cuts) for record in files.read_records(records)]
     settings = {**method, "quality": quality_options}
     files.write_json(exposures_json, tables.photometry_document(source, settings, rows))

@@ -35,17 +35,25 @@ def main(transfer, calibration, record, log, config, image, source, observation,
         The configuration sections that a measurement depends on.
     """
     fetched = files.read_json(transfer)
-    exposure = Observation(**observation)
-    manifest = files.read_json(calibration) if calibration else {"status": "ok", "files": {}}
-    if fetched["status"] != "ok":
-        outcome = missing_record(exposure, fetched["status"], fetched["reason"])
-    elif manifest["status"] != "ok":
-        outcome = missing_record(exposure, manifest["status"], manifest["reason"])
-    else:
-        outcome = _measured(image, source, exposure, neighbours, method, config, manifest, fetched["mode"] == "slim")
+    manifest = files.read_json(calibration) if calibration else NO_CALIBRATION
+    outcome = measure(fetched, manifest, config, image, source, observation, neighbours, method)
     if outcome["status"] != "ok":
-        files.write_atomically(log, f"{exposure.stem}: {outcome['status']}: {outcome['reason']}\n")
+        files.write_atomically(log, f"{observation['stem']}: {outcome['status']}: {outcome['reason']}\n")
     files.write_json(record, outcome)
+
+
+NO_CALIBRATION = {"status": "ok", "files": {}}
+"""Manifest of an exposure that needs nothing besides its own file."""
+
+
+def measure(fetched, manifest, config, image, source, observation, neighbours, method):
+    """The photometry record of one exposure, from its transfer record and calibration manifest; otherwise as `main`."""
+    exposure = Observation(**observation)
+    if fetched["status"] != "ok":
+        return missing_record(exposure, fetched["status"], fetched["reason"])
+    if manifest["status"] != "ok":
+        return missing_record(exposure, manifest["status"], manifest["reason"])
+    return _measured(image, source, exposure, neighbours, method, config, manifest, fetched["mode"] == "slim")
 
 
 def _measured(image, source, exposure, neighbours, method, config, manifest, slim):

@@ -1,13 +1,31 @@
 """Say on the screen what came out for one source."""
 
+import csv
 import sys
+from collections import Counter
 from pathlib import Path
 
 from spxflow import files, summary
 
 
 def main(source_directory):
-    """Print found, measured and rejected exposures, signal-to-noise ratios, and where the files are."""
-    photometry = Path(source_directory) / "results" / "photometry.json"
-    if photometry.exists():
-        print(summary.describe(files.read_json(photometry), source_directory), file=sys.stderr)
+    """Print found, measured and rejected exposures, signal-to-noise ratios, files that could not be had, and where
+    all is.
+    """
+    results = Path(source_directory) / "results"
+    exposures, downloads = Path(source_directory) / "records" / "exposures.json", results / "downloads.json"
+    if exposures.exists():
+        print(summary.describe(files.read_json(exposures), source_directory), file=sys.stderr)
+    if downloads.exists():
+        failures = summary.describe_failures(files.read_json(downloads), source_directory)
+        print(failures, file=sys.stderr, end="\n" if failures else "")
+
+
+def catalogue(catalogue_csv):
+    """Print how many sources of a catalogue came out how, and where the tables are."""
+    if not Path(catalogue_csv).exists():
+        return
+    with open(catalogue_csv, newline="", encoding="utf-8") as stream:
+        statuses = Counter(row["status"] for row in csv.DictReader(line for line in stream if line[0] != "#"))
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+    print(f"{statuses.total()} sources: {counts}\n  tables: {catalogue_csv}, .parquet", file=sys.stderr)

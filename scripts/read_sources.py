@@ -1,5 +1,8 @@
 """The sources that the configuration names: one position, one name, or a catalogue."""
 
+import bisect
+import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +18,7 @@ def main(config):
     ConfigError
         When a position, catalogue or name cannot be used.
     """
+    _refuse_unwritable(Path(config["outdir"]))
     if config["sources"] is not None:
         return sources.read_catalogue(config["sources"], config["epoch_yr"])
     if config["ra"] is None and config["name"] is not None:
@@ -25,16 +29,22 @@ def main(config):
     return {source.key: source}
 
 
+def _refuse_unwritable(outdir):
+    existing = next(path for path in (outdir.absolute(), *outdir.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"outdir: got {str(outdir)!r}, takes a directory that can be written; {existing} is none")
+
+
 def _resolved(config):
     """Position and motion of a named object, asked for once and then kept with the source."""
     kept = Path(config["outdir"]) / sources.directory_key(config["name"]) / "records" / "name.json"
-    if not kept.exists():
+    found = files.read_json(kept) if kept.exists() else {"name": None}
+    if found["name"] != config["name"]:
         try:
-            found = archive.resolve_name(config["name"], archive.ArchiveSettings.from_config(config))
+            found = asdict(archive.resolve_name(config["name"], archive.ArchiveSettings.from_config(config)))
         except archive.ArchiveError as error:
             raise ConfigError(str(error)) from None
-        files.write_json(kept, asdict(found), indent=1)
-    found = files.read_json(kept)
+        files.write_json(kept, found, indent=1)
     return {
         "ra": found["ra_deg"],
         "dec": found["dec_deg"],
@@ -51,19 +61,39 @@ def neighbours_of(sources_by_key, config):
         From a key to a list of dicts with the fields of `spxflow.sources.Source`.
     """
     options = config["photometry"]["neighbours"]
-    known = dict(sources_by_key) if options["catalogue"] else {}
-    listed = []
+    known = list(sources_by_key.values()) if options["catalogue"] else []
     if options["file"] is not None:
-        listed = list(
-            sources.read_catalogue(options["file"], config["epoch_yr"], option="photometry.neighbours.file").values()
-        )
+        known += sources.read_catalogue(
+            options["file"], config["epoch_yr"], option="photometry.neighbours.file"
+        ).values()
+    # only those of about the same declination are looked at, in the order of the catalogue
+    by_dec = sorted(range(len(known)), key=lambda number: known[number].dec_deg)
+    decs = [known[number].dec_deg for number in by_dec]
+    fit_arcsec = options["radius_px"] * _ARCSEC_PER_PX + _MARGIN_ARCSEC
+    farthest_arcsec = max(map(_motion_arcsec, known), default=0.0)
 
     def neighbours(key):
-        around = [source for other, source in known.items() if other != key] + listed
-        return [asdict(near) for near in sources.within(sources_by_key[key], around, _REACH_ARCSEC)]
+        source = sources_by_key[key]
+        reach_arcsec = fit_arcsec + _motion_arcsec(source)
+        band_deg = (reach_arcsec + farthest_arcsec) / 3600.0
+        first, last = (
+            bisect.bisect_left(decs, source.dec_deg - band_deg),
+            bisect.bisect_right(decs, source.dec_deg + band_deg),
+        )
+        around = [known[number] for number in sorted(by_dec[first:last]) if known[number] is not source]
+        return [
+            asdict(other) for other in around if sources.within(source, [other], reach_arcsec + _motion_arcsec(other))
+        ]
 
     return neighbours
 
 
-# Far enough for any fit radius that is reasonable, and for proper motion during the survey.
-_REACH_ARCSEC = 180.0
+_ARCSEC_PER_PX = 6.2
+_MARGIN_ARCSEC = 2.0
+_SURVEY_YR = (2025.0, 2031.0)
+
+
+def _motion_arcsec(source):
+    """How far a source may be from its catalogue position during the survey."""
+    years = max(abs(year - source.epoch_yr) for year in _SURVEY_YR)
+    return (math.hypot(source.pmra_masyr, source.pmdec_masyr) * years + source.parallax_mas) / 1e3

@@ -13,14 +13,14 @@ def main(records, downloads_json, query_summary_yaml):
     Parameters
     ----------
     records : list of str
-        Transfer records (JSON).
+        Transfer records (JSON), one a file or lists of them.
     downloads_json : str
         File to write.
     query_summary_yaml : str
         Query summary to complete with the actual size, where it is there. Its time stays, so that nothing is
         taken for changed.
     """
-    downloads = summary.download_summary(files.read_json(record) for record in records)
+    downloads = summary.download_summary(files.read_records(records))
     files.write_json(downloads_json, downloads, indent=1)
     query_summary = Path(query_summary_yaml)
     if query_summary.exists():

@@ -1,12 +1,13 @@
 """Write what was done for a source, with what, and by which versions."""
 
 import datetime
+from pathlib import Path
 
 import yaml
-from spxflow import files, state
+from spxflow import files, sources, state
 
 
-def main(found, transfers, exposures_json, state_yaml, config, source):
+def main(found, transfers, exposures_json, state_yaml, config, source, neighbours):
     """Write ``{source}.yaml``, which is a configuration that repeats the run.
 
     Parameters
@@ -14,7 +15,7 @@ def main(found, transfers, exposures_json, state_yaml, config, source):
     found : str
         Account of the query (JSON).
     transfers : list of str
-        Transfer records (JSON).
+        Transfer records (JSON), one a file or lists of them.
     exposures_json : str
         Gathered photometry records.
     state_yaml : str
@@ -23,13 +24,19 @@ def main(found, transfers, exposures_json, state_yaml, config, source):
         The whole configuration.
     source : dict
         Fields of `spxflow.sources.Source`.
+    neighbours : list of dict
+        The same of its neighbours; they are kept beside the state, to which the configuration in it refers.
     """
+    kept = Path(state_yaml).parent / "records" / "neighbours.csv"
+    if neighbours:
+        sources.write_catalogue(kept, [sources.Source(**neighbour) for neighbour in neighbours])
     content = state.run_state(
         config,
         source,
         files.read_json(found),
-        (files.read_json(record) for record in transfers),
+        files.read_records(transfers),
         files.read_json(exposures_json)["exposures"],
+        str(kept) if neighbours else None,
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     files.write_atomically(state_yaml, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -79,3 +79,11 @@ def test_flags_of_the_schema_are_those_of_the_files():
     items = dict(config.options())["photometry.bad_flags"]["items"]["enum"]
     assert [flag for flag in items if isinstance(flag, str)] == list(KNOWN_FLAGS)
     assert [flag for flag in items if not isinstance(flag, str)] == list(range(32))
+
+
+def test_sexagesimal_positions_of_a_file_are_read_as_written(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("ra: 00:02:10.5\ndec: -00:00:45.5\n", encoding="utf-8")
+    as_read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert config.positions_as_written(as_read, [path]) == {"ra": "00:02:10.5", "dec": "-00:00:45.5"}
+    assert config.positions_as_written(as_read | {"dec": 5.0}, [path]) == {"ra": "00:02:10.5"}

@@ -9,7 +9,7 @@ from html import unescape
 import pytest
 import yaml
 from conftest import REPOSITORY
-from spxflow import config, spectrum, tables, variability
+from spxflow import catalogue, config, spectrum, tables, variability
 from spxflow.mef.flags import FLAG_MEANINGS, KNOWN_FLAGS
 
 DOCS = REPOSITORY / "docs"
@@ -38,12 +38,12 @@ def test_every_option_is_in_the_reference(site):
 
 
 def test_every_column_is_in_the_reference(site):
-    columns = (*tables.COLUMNS, *spectrum.COLUMNS, *variability.COLUMNS)
+    columns = (*tables.COLUMNS, *spectrum.COLUMNS, *variability.COLUMNS, *catalogue.SUMMARY_COLUMNS)
     assert {column.name for column in columns} <= codes(site / "reference" / "columns.html")
 
 
 def test_every_status_and_flag_is_in_the_reference(site):
-    assert {*tables.STATUSES, *KNOWN_FLAGS} <= codes(site / "reference" / "status.html")
+    assert {*tables.STATUSES, *catalogue.STATUSES, *KNOWN_FLAGS} <= codes(site / "reference" / "status.html")
     assert KNOWN_FLAGS.keys() >= FLAG_MEANINGS.keys()
 
 

@@ -42,7 +42,7 @@ def test_position_name_is_truncated_not_rounded():
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("M 31", "M_31"), ("../../etc/passwd", "etc_passwd"), ("3C 273", "3C_273"), ("-rf", "rf"), ("é", None)],
+    [("M 31", "M_31"), ("../../etc/passwd", "etc_passwd"), ("3C 273", "3C_273"), ("-rf", "rf"), ("...", None)],
 )
 def test_directory_key_is_one_safe_path_component(name, key):
     if key is None:
@@ -50,6 +50,12 @@ def test_directory_key_is_one_safe_path_component(name, key):
             sources.directory_key(name)
     else:
         assert sources.directory_key(name) == key
+
+
+def test_names_that_differ_in_other_letters_have_directories_of_their_own():
+    keys = {sources.directory_key(name) for name in ("α Cen", "β Cen", "é", "Cen")}
+    assert len(keys) == 4
+    assert all(key.isascii() and "/" not in key and key[0].isalnum() for key in keys)
 
 
 def test_source_takes_its_name_from_the_position():
@@ -113,3 +119,12 @@ def test_sources_within_a_radius():
     near = [at(359.9999, 60.0), at(0.0001, 60.0004)]
     assert sources.within(target, [*near, at(0.002, 60.0), at(180.0, -60.0)], 2.0) == near
     assert sources.within(target, [], 2.0) == []
+
+
+def test_a_catalogue_reads_back_as_written(tmp_path):
+    written = [
+        sources.Source("7", "Clover, leaf", 213.9, 11.5, 0.1 + 0.2, -1.0, 3.0, 2015.5),
+        sources.Source("8", "b", 1.0, -2.0),
+    ]
+    sources.write_catalogue(tmp_path / "c.csv", written)
+    assert list(sources.read_catalogue(tmp_path / "c.csv").values()) == written

@@ -15,10 +15,10 @@ def test_lines_come_now_and_then_and_at_the_end():
     for seconds, status in ((1.0, "ok"), (10.0, "download_failed"), (12.0, "ok")):
         now[0] = seconds
         progress.finished(record(status))
-    assert lines == ["fetched 2 of 4 files, 4.0 MB, 0.4 MB/s, 1 failed"]
+    assert lines == ["fetched 1 of 4 files, 4.0 MB, 0.4 MB/s, 1 failed"]
     now[0] = 16.0
     progress.finished(record())
-    assert lines[1:] == ["fetched 4 of 4 files, 8.0 MB, 0.5 MB/s, 1 failed"]
+    assert lines[1:] == ["fetched 3 of 4 files, 8.0 MB, 0.5 MB/s, 1 failed"]
 
 
 def test_more_transfers_than_expected_are_counted():

@@ -3,11 +3,14 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from conftest import Workflow
+from conftest import REPOSITORY, Workflow
 
 SOURCE = "demo/cloverleaf"
 PRODUCTS = {
@@ -177,6 +180,42 @@ def test_the_state_of_a_run_repeats_it(copied):
     assert state["state"]["versions"].keys() >= {"spxflow", "snakemake", "astropy"}
     copied.configfile = copied.directory / SOURCE / "cloverleaf.yaml"
     assert copied.jobs_to_do() == {}
+
+
+def test_make_demo_is_the_whole_way(tmp_path):
+    command = ["make", "demo", f"DEMO={tmp_path}/demo", f"BIN={Path(sys.executable).parent}"]
+    for said in ("108 exposures", "Nothing to be done"):
+        made = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+        assert made.returncode == 0, made.stderr
+        assert said in made.stderr
+        assert f"results: {tmp_path}/demo/cloverleaf/results" in made.stdout
+    assert (tmp_path / "demo/cloverleaf/results/combined_plot.png").exists()
+
+
+def test_old_files_are_not_taken_for_new_ones_in_another_working_directory(copied, tmp_path):
+    elsewhere = Workflow(tmp_path, copied.archive_url)
+    outdir = f"outdir={copied.directory}/demo"
+    assert elsewhere.jobs_to_do(config=[outdir]) == {}
+    printed = elsewhere.run(config=[outdir, "photometry={aperture: {diameter_fwhm: 2.0}}"], status=1)
+    assert "was made with other options by a run in another working directory" in " ".join(printed.split())
+    assert copied.jobs_to_do(config=[outdir, "photometry={aperture: {diameter_fwhm: 2.0}}"])["measure_exposure"] == 108
+
+
+def test_another_display_name_measures_nothing(copied):
+    assert not PER_FILE & set(copied.jobs_to_do(config=["name=cloverleaf "]))
+
+
+def test_a_summary_has_the_size_of_its_own_files_only(workflow):
+    workflow.run("download", config=["bands=D1"])
+    workflow.run("query", config=["bands=D1,D2"])
+    text = (workflow.directory / SOURCE / "results" / "query_summary.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["total_size_gb_estimated"] is True
+
+
+def test_an_output_directory_that_is_a_file_is_refused(workflow):
+    (workflow.directory / "taken").touch()
+    printed = workflow.run(config=["outdir=taken"], status=1)
+    assert "outdir: got 'taken', takes a directory that can be written" in " ".join(printed.split())
 
 
 def test_two_runs_on_one_source_do_not_mix(copied):

@@ -1,6 +1,8 @@
 # Configuration, sources and the input functions of the rules.
 import functools
 import os
+import resource
+import signal
 import sys
 import traceback
 from dataclasses import asdict, replace
@@ -24,7 +26,17 @@ os.environ.update(
 )
 
 from spxflow import config as configuration
-from spxflow import files, observations, plots, summary, transfer
+from spxflow import (
+    __version__,
+    archive,
+    files,
+    observations,
+    plots,
+    summary,
+    transfer,
+    workers,
+)
+from spxflow.archive.urls import data_path
 from spxflow.errors import ConfigError
 from spxflow.transfer.calibration import release_of
 from spxflow.transfer.progress import Progress
@@ -32,14 +44,20 @@ from scripts import (
     combine_spectrum,
     fetch_calibration,
     fetch_exposure,
+    fetch_source,
     find_exposures,
     gather_records,
     measure_exposure,
+    measure_source,
     measure_variability,
     print_summary,
     read_sources,
+    remember_inputs,
     summarise_downloads,
     summarise_query,
+    visit_source,
+    write_catalogue,
+    write_index,
     write_lightcurve,
     write_photometry,
     write_state,
@@ -49,6 +67,8 @@ from scripts import (
 def check_configuration():
     """Complete the configuration in place; the sources it names, and the neighbours of a source by its key."""
     try:
+        written = [*workflow.configfiles, *workflow.overwrite_configfiles]
+        config.update(configuration.positions_as_written(config, written))
         config.update(configuration.complete(config))
         config.pop(configuration.STATE, None)
         validate(config, str(configuration.schema_path()))
@@ -61,7 +81,12 @@ def check_configuration():
 
 
 SOURCES, NEIGHBOURS = check_configuration()
-OUT = os.path.normpath(config["outdir"])
+OUT = os.path.relpath(config["outdir"])
+OUT = OUT if not OUT.startswith("..") else os.path.abspath(OUT)
+BATCH = configuration.is_batch(config)
+KEEP = config["download"]["keep"]
+SHARED_IMAGES = f"{OUT}/images" if configuration.shares_images(config) else ""
+REQUEST = {"mode": config["download"]["mode"], **config["cutout"]}
 STEM = r"level2_[0-9A-Z_]+D[1-6]_spx_l2b-v\d+-\d+-\d+"
 PRODUCTS = {
     "query_summary": ["results/query_summary.yaml"],
@@ -77,7 +102,7 @@ PRODUCTS = {
     "spectrum_passes": expand(
         "results/spectrum_passes.{table}", table=config["tables"]["formats"]
     ),
-    "variability": ["results/variability.json"],
+    "variability": ["results/variability.json", "results/matched_lightcurve.csv"],
     "combined_plot": expand(
         "results/combined_plot.{picture}", picture=config["pictures"]["formats"]
     ),
@@ -88,9 +113,22 @@ PRODUCTS = {
     "state": ["{source}.yaml"],
 }
 # options that say where things are and how patiently they are asked for, which change no product
-PLACES = ("archive", "outdir")
+PLACES = ("archive", "batch", "outdir")
 OPTIONS = {
     section: options for section, options in config.items() if section not in PLACES
+}
+OPTIONS["calibration"] = {
+    option: value
+    for option, value in config["calibration"].items()
+    if option not in ("directory", "check_days")
+}
+# neighbours themselves count, not where they are listed
+OPTIONS["photometry"] = config["photometry"] | {
+    "neighbours": {
+        option: value
+        for option, value in config["photometry"]["neighbours"].items()
+        if option not in ("file", "catalogue")
+    }
 }
 LOCKS = []
 
@@ -103,7 +141,8 @@ CALIBRATION = {
     },
 }
 METHOD = {
-    "photometry": config["photometry"],
+    "version": __version__,
+    "photometry": OPTIONS["photometry"],
     "errors": config["errors"],
     "calibration": CALIBRATION,
 }
@@ -122,32 +161,80 @@ if "downloads" not in workflow.global_resources:
 wildcard_constraints:
     source=r"[A-Za-z0-9_][A-Za-z0-9._+-]*",
     stem=STEM,
-    release=r"QR\d+",
+    release=r"QR\d+|unknown",
     detector="[1-6]",
     table="csv|ecsv|parquet|vot",
     picture="png|pdf|svg",
 
 
+@functools.cache
+def _neighbours(key):
+    return [{**neighbour, "name": ""} for neighbour in NEIGHBOURS(key)]
+
+
+def inputs_of(key):
+    """What the products of a source are made from."""
+    position = {**asdict(SOURCES[key]), "name": ""}
+    return remember_inputs.Inputs(f"{OUT}/{key}", [position, OPTIONS, _neighbours(key)])
+
+
+def refuse_forgotten_sources():
+    """Stop where the notes by which Snakemake sees what changed are somewhere else."""
+    try:
+        for key in SOURCES:
+            inputs_of(key).refuse_forgotten()
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
+
+if workflow.is_main_process:
+    refuse_forgotten_sources()
+
+
 def hold_source_locks():
     """Keep other runs away from these sources until this process ends, however it ends."""
+    if not (workflow.use_threads or BATCH):
+        raise WorkflowError(
+            "force-use-threads: got false, takes true (as in profiles/default), or batch=true"
+        )
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # a catalogue has a lock file a source
     for key in SOURCES:
         try:
             LOCKS.append(files.hold_lock(f"{OUT}/{key}/.lock"))
             files.remove_partials(f"{OUT}/{key}")
+            inputs_of(key).remember()
         except BlockingIOError:
             raise WorkflowError(
                 f"{OUT}/{key}: another run is at work on this source; wait for it or choose another outdir or name"
             ) from None
         except OSError as error:
             raise WorkflowError(
-                f"outdir: got {OUT}, takes a directory that can be written ({error.strerror})"
+                f"{OUT}/{key}: cannot be written ({error.strerror})"
             ) from None
+
+
+def stop_batches_when_told():
+    """Let jobs that do many files begin no more of them once this process is told to end."""
+
+    def told(number, frame, before):
+        workers.STOPPING.set()
+        before(number, frame)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        if callable(before):
+            signal.signal(number, functools.partial(told, before=before))
 
 
 def logged(log, main, *arguments, **options):
     """Call the function of a script; what it did not expect goes to the job's log as well as up."""
     try:
         main(*arguments, **options)
+    except archive.ArchiveError as error:
+        raise WorkflowError(str(error)) from None
     except Exception:
         with open(log[0], "a", encoding="utf-8") as stream:
             stream.write(traceback.format_exc())
@@ -157,15 +244,19 @@ def logged(log, main, *arguments, **options):
 # --- sources and their exposures ---
 
 
-def of_all_sources(product):
-    """Input function: a product of every source."""
+def of_all_sources(*products):
+    """Input function: products of every source."""
 
     def paths(_):
         if not SOURCES:
             raise WorkflowError(
                 "no source: give a position, as in --config ra=213.942708 dec=11.495389, a name, or sources=catalogue.csv"
             )
-        return [f"{OUT}/{key}/{product.format(source=key)}" for key in SOURCES]
+        return [
+            f"{OUT}/{key}/{product.format(source=key)}"
+            for product in products
+            for key in SOURCES
+        ]
 
     return paths
 
@@ -182,8 +273,17 @@ def source_directory(wildcards):
 
 
 def source_facts(wildcards):
-    """The source as plain values: what a position-dependent job depends on."""
+    """The source as plain values."""
+    if wildcards.source not in SOURCES:
+        raise WorkflowError(
+            f"{wildcards.source}: not a source of this run, which has {', '.join(SOURCES)}"
+        )
     return asdict(SOURCES[wildcards.source])
+
+
+def position_facts(wildcards):
+    """The source without its display name: what a measurement of it depends on."""
+    return {**source_facts(wildcards), "name": ""}
 
 
 @functools.cache
@@ -228,6 +328,8 @@ def record_paths(stage):
     """Input function: the records of a stage for every exposure of a source."""
 
     def paths(wildcards):
+        if BATCH:
+            return [f"{OUT}/{wildcards.source}/records/{stage}.json"]
         return [
             f"{OUT}/{wildcards.source}/records/{stage}/{stem}.json"
             for stem in exposures(wildcards.source)
@@ -236,25 +338,29 @@ def record_paths(stage):
     return paths
 
 
+# Where an image is until it was measured, when it is not kept.
+PASSING_IMAGE = (
+    {} if KEEP else {"image": f"{OUT}/{{source}}/data/passing/{{stem}}.fits"}
+)
+
+
 def image_path(wildcards):
-    """Where the image of an exposure is kept."""
+    """Where the image of an exposure is."""
+    if not KEEP:
+        return PASSING_IMAGE["image"].format(**wildcards)
     band = observations.parse_stem(wildcards.stem).band
     return f"{OUT}/{wildcards.source}/data/{band}/{wildcards.stem}.fits"
 
 
 def observation_facts(wildcards):
-    """One row of the observation table; not where it came from, which changes no measurement."""
-    return asdict(replace(exposures(wildcards.source)[wildcards.stem], url=""))
+    """One row of the observation table, with the file's place below the archive, whichever host that is."""
+    observation = exposures(wildcards.source)[wildcards.stem]
+    return asdict(replace(observation, url=data_path(observation.url)))
 
 
 def neighbour_facts(wildcards):
     """Known sources near a source, as plain values."""
     return _neighbours(wildcards.source)
-
-
-@functools.cache
-def _neighbours(key):
-    return NEIGHBOURS(key)
 
 
 @functools.cache
@@ -268,7 +374,7 @@ def failed_runs(wildcards):
     Read once an invocation, since Snakemake asks again after it has removed the record to write a new one.
     """
     record = f"{OUT}/{wildcards.source}/records/transfer/{wildcards.stem}.json"
-    return _failed_runs(record, image_path(wildcards))
+    return _failed_runs(record, image_path(wildcards) if KEEP else None)
 
 
 PROGRESS = Progress(logger.info)
@@ -277,13 +383,112 @@ PROGRESS = Progress(logger.info)
 @functools.cache
 def progress_of(source):
     """Progress of the transfers, which expects those of a source from the first one on."""
-    directory = f"{OUT}/{source}/records/transfer"
+    records = f"{OUT}/{source}/records"
+    listed = observations.read_observations(f"{records}/observations.csv")
     PROGRESS.expect(
-        sum(
-            not os.path.exists(f"{directory}/{stem}.json") for stem in exposures(source)
-        )
+        sum(not os.path.exists(f"{records}/transfer/{one.stem}.json") for one in listed)
     )
     return PROGRESS
+
+
+# --- on a cluster ---
+
+# What a node does: measuring a whole source. All else takes milliseconds here, or needs the internet.
+CLUSTER_RULES = {"measure_source", "visit_source"} | (
+    {"fetch_source", "fetch_calibration", "fetch_exposure"}
+    if config["download"]["where"] == "nodes"
+    else set()
+)
+
+
+def keep_local(away):
+    """Keep all other rules of this workflow where it was started; as a module they have other names."""
+    in_use = {rule.name for rule in workflow.rules}
+    here = {proxy.rule.name for name, proxy in rules._rules.items() if name not in away}
+    workflow.localrules(*(here & in_use))
+
+
+# --- all files of a source in one job ---
+
+
+def places(source):
+    """Where the images of a source are."""
+    return fetch_source.Places(f"{OUT}/{source}/data", SHARED_IMAGES, KEEP)
+
+
+@functools.cache
+def _failed_runs_of_source(source):
+    records = f"{OUT}/{source}/records"
+    return fetch_source.failures(
+        f"{records}/transfer.json",
+        f"{records}/observations.csv",
+        places(source),
+        manifests(),
+    )
+
+
+def failed_runs_of_source(wildcards):
+    """How often files of this source could not be had: a change makes the next invocation try those again."""
+    return _failed_runs_of_source(wildcards.source)
+
+
+def manifests():
+    """Calibration that exposures need besides their own files."""
+    return fetch_source.Manifests(calibration_manifest if NEEDS_CALIBRATION else None)
+
+
+def transfers(source, facts, resources):
+    """How a job fetches: with the connections of this process, or on a node with its own share."""
+    connections = (
+        config["download"]["connections"]
+        if workflow.is_main_process
+        else max(1, resources.downloads)
+    )
+    return fetch_source.Transfers(
+        config, PROGRESS, places(source), facts, REQUEST, connections
+    )
+
+
+def worker_processes(threads):
+    """How many processes measure for a job: those that all jobs of this process share, or on a node its own."""
+    return workflow.cores if workflow.is_main_process else max(1, threads)
+
+
+# --- the whole catalogue ---
+
+LONG_CATALOGUE = 10
+
+CATALOGUE = (
+    [f"{OUT}/catalogue.parquet", f"{OUT}/catalogue.csv"]
+    if config["sources"] is not None
+    else []
+)
+# what the index page of a catalogue shows and leads to
+PAGES = [
+    path
+    for product in ("report", "combined_plot")
+    if product in config["products"]
+    for path in PRODUCTS[product]
+]
+INDEX = [f"{OUT}/index.html"] if CATALOGUE else []
+
+
+def write_catalogue_tables(table, summary):
+    """Write the tables of all sources, those that failed included."""
+    write_catalogue.main(
+        {key: f"{OUT}/{key}/records/exposures.json" for key in SOURCES},
+        {key: asdict(source) for key, source in SOURCES.items()},
+        table,
+        summary,
+    )
+
+
+def write_unfinished_catalogue():
+    """Tables of what there is, when a source has failed; they are made anew when it is there."""
+    if CATALOGUE and any(
+        os.path.exists(f"{OUT}/{key}/records/exposures.json") for key in SOURCES
+    ):
+        write_catalogue_tables(*CATALOGUE)
 
 
 # --- calibration ---
@@ -321,6 +526,9 @@ def file_bytes_estimated():
 
 
 def print_summaries():
-    """Say what came out, for each source."""
+    """Say what came out, for each source, or for a long catalogue in all."""
+    if CATALOGUE and len(SOURCES) > LONG_CATALOGUE:
+        print_summary.catalogue(CATALOGUE[-1])
+        return
     for key in SOURCES:
         print_summary.main(f"{OUT}/{key}")

@@ -3,6 +3,7 @@
 
 rule fetch_exposure:
     output:
+        **{name: temp(path) for name, path in PASSING_IMAGE.items()},
         record=f"{OUT}/{{source}}/records/transfer/{{stem}}.json",
     log:
         f"{OUT}/{{source}}/logs/fetch/{{stem}}.log",
@@ -11,20 +12,18 @@ rule fetch_exposure:
         downloads=1,
     params:
         image=image_path,
-        source=source_facts,
-        request={"mode": config["download"]["mode"], **config["cutout"]},
+        source=position_facts,
+        observation=observation_facts,
+        request=REQUEST,
         failed_runs=failed_runs,
     message:
         "{wildcards.source}: fetching {wildcards.stem}"
     run:
-        observation = exposures(wildcards.source)[wildcards.stem]
-        progress = progress_of(wildcards.source)
         logged(
             log,
             fetch_exposure.main,
-            observation,
             config,
-            progress,
+            progress_of(wildcards.source),
             output.record,
             log[0],
             **params,

@@ -3,15 +3,17 @@
 
 rule measure_exposure:
     input:
+        **PASSING_IMAGE,
         transfer=rules.fetch_exposure.output.record,
         calibration=calibration_of_exposure,
     output:
         record=f"{OUT}/{{source}}/records/photometry/{{stem}}.json",
     log:
         f"{OUT}/{{source}}/logs/measure/{{stem}}.log",
+    priority: 1  # before more images are fetched
     params:
         image=image_path,
-        source=source_facts,
+        source=position_facts,
         observation=observation_facts,
         neighbours=neighbour_facts,
         method=METHOD,

@@ -201,4 +201,5 @@ rule write_state:
             output.state,
             config,
             params.source,
+            NEIGHBOURS(wildcards.source),
         )

@@ -9,7 +9,7 @@ checkpoint find_exposures:
         f"{OUT}/{{source}}/logs/find_exposures.log",
     threads: 0
     params:
-        source=source_facts,
+        source=position_facts,
         search=find_exposures.search_of(config),
         supersedes=superseded_answer,
     message:
@@ -26,6 +26,10 @@ checkpoint find_exposures:
             output.found,
             str(log),
         )
+
+
+# What a source needs is not looked up before its exposures are known when one job does them all.
+rules.find_exposures.rule.is_checkpoint = not BATCH
 
 
 rule summarise_query:

@@ -10,7 +10,7 @@ import copy
 import difflib
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,29 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     _refuse_invalid(config, schema)
     _refuse_inconsistent(config)
     return config
+
+
+def positions_as_written(given: Mapping[str, Any], paths: Iterable[Path | str]) -> dict[str, str]:
+    """Sexagesimal ``ra`` and ``dec`` of configuration files, as text.
+
+    YAML reads ``14:15:46.25`` without quotes as a number of base 60, and loses the sign of ``-00:30:00``.
+
+    Parameters
+    ----------
+    given
+        The options as they were read; what the command line gave in place of a file's value is left alone.
+    paths
+        The configuration files, the last one counts.
+    """
+    written: dict[str, str] = {}
+    for path in paths:
+        text = Path(path).read_text(encoding="utf-8")
+        as_text, as_read = yaml.load(text, yaml.BaseLoader), yaml.safe_load(text)  # noqa: S506 - it makes only text
+        for option in ("ra", "dec"):
+            value = as_text.get(option) if isinstance(as_text, dict) else None
+            if isinstance(value, str) and ":" in value and as_read[option] == given.get(option):
+                written[option] = value
+    return written
 
 
 def _refuse_unknown(given: Any, schema: Mapping[str, Any], path: tuple[str, ...]) -> None:
@@ -186,8 +209,8 @@ def accepted(entry: Mapping[str, Any]) -> str:
 
 
 def _choices_in_words(choices: list[Any]) -> str:
-    names = [choice for choice in choices if isinstance(choice, str)]
-    numbers = [choice for choice in choices if not isinstance(choice, str)]
+    numbers = [choice for choice in choices if isinstance(choice, int) and not isinstance(choice, bool)]
+    names = [str(choice).lower() if isinstance(choice, bool) else choice for choice in choices if choice not in numbers]
     text = "one of " + ", ".join(names)
     return f"{text}, or a number from {numbers[0]} to {numbers[-1]}" if numbers else text
 
@@ -216,6 +239,16 @@ def _range_in_words(entry: Mapping[str, Any]) -> str:
     return " " + " and ".join(bounds) if bounds else ""
 
 
+def is_batch(config: Mapping[str, Any]) -> bool:
+    """Whether all files of a source are done in one job: as configured, or for a catalogue."""
+    return config["sources"] is not None if config["batch"] == "auto" else config["batch"]
+
+
+def shares_images(config: Mapping[str, Any]) -> bool:
+    """Whether sources of a catalogue use the same whole images."""
+    return is_batch(config) and config["sources"] is not None and config["download"]["mode"] == "full"
+
+
 def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
     if (config["ra"] is None) != (config["dec"] is None):
         absent = "ra" if config["ra"] is None else "dec"
@@ -226,6 +259,11 @@ def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
     if query["mjd_min"] is not None and query["mjd_max"] is not None and query["mjd_min"] > query["mjd_max"]:
         raise ConfigError(
             f"query.mjd_min: got {query['mjd_min']}, takes a time before query.mjd_max {query['mjd_max']}"
+        )
+    if shares_images(config) and not config["download"]["keep"]:
+        raise ConfigError(
+            "download.keep: got false, takes true for whole images of a catalogue, which its sources share"
+            " (or batch=false: each source fetches its own)"
         )
     photometry = config["photometry"]
     needed = photometry["primary"].removesuffix("_raw")

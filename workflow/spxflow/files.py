@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -56,6 +56,26 @@ def read_json(path: Path | str) -> Any:
     """Read a JSON file."""
     with open(path, encoding="utf-8") as stream:
         return json.load(stream)
+
+
+def read_records(paths: Iterable[Path | str]) -> Iterator[Any]:
+    """Records of JSON files that hold one each, or a list of them."""
+    for path in paths:
+        content = read_json(path)
+        if isinstance(content, list):
+            yield from content
+        else:
+            yield content
+
+
+@contextmanager
+def waited_lock(path: Path | str) -> Iterator[None]:
+    """Only one process at a time in the block; the lock goes with its holder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def hold_lock(path: Path | str) -> IO[str]:

@@ -1,16 +1,70 @@
-"""When an answer is asked for again, and how long to wait before it."""
+"""When an answer is asked for again, how long to wait before it, and how to leave a wait when told to stop."""
 
 from __future__ import annotations
 
 import email.utils
 import math
 import random
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 _PASSING_CLIENT_STATUS = frozenset({408, 425, 429})
 _LASTING_SERVER_STATUS = frozenset({501, 505, 511})
+_LOOK_S = 0.1
+_PUT_AWAY_S = 1.0
+
+STOPPING = threading.Event()
+"""Set when this process is told to stop: nothing more is begun or waited for."""
+
+
+class StoppedError(BaseException):
+    """Work was given up because this process is told to stop: no fault of an archive, and no ``Exception`` as those are."""
+
+
+def go_on() -> None:
+    """Nothing, or :class:`StoppedError` once this process is told to stop."""
+    if STOPPING.is_set():
+        raise StoppedError("told to stop; what is done is kept")
+
+
+def wait(seconds: float) -> None:
+    """Wait as `time.sleep` does, but not once this process is told to stop: then :class:`StoppedError` is raised."""
+    STOPPING.wait(seconds)
+    go_on()
+
+
+def unless_stopped(ask: Callable[[], Result]) -> Result:
+    """What ``ask`` gives, which may be long in coming.
+
+    It runs in a thread of its own, which is left behind with whatever it waits for when this process is told to stop:
+    then :class:`StoppedError` is raised here.
+    """
+    go_on()
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(ask())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive() and not STOPPING.is_set():
+        thread.join(_LOOK_S)
+    thread.join(_PUT_AWAY_S)
+    if not outcome.done():
+        go_on()
+    try:
+        return outcome.result()
+    finally:
+        del outcome  # an exception refers to this frame
 
 
 def passes(status: int) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import hashlib
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spxflow.errors import ConfigError
+from spxflow.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,17 @@ def position_name(ra_deg: float, dec_deg: float) -> str:
 def directory_key(name: str) -> str:
     """A path component made from a name: letters, digits, ``. _ + -`` stay, other runs become ``_``.
 
+    Letters of other scripts are lost that way, so a name that has any gets a digest of itself added: ``α Cen`` and
+    ``β Cen`` stay two names.
+
     Raises
     ------
     ConfigError
         When nothing is left of the name, or it is too long for a directory.
     """
     key = re.sub(r"[^A-Za-z0-9._+-]+", "_", name.strip()).lstrip(".-_").rstrip("._")
+    if any(letter.isalnum() and not letter.isascii() for letter in name):
+        key = f"{key}_{hashlib.sha256(name.strip().encode()).hexdigest()[:8]}".lstrip("_")
     if not key or len(key) > 100:
         raise ConfigError(f"name: got {name!r}, takes 1 to 100 characters with at least one letter or digit")
     return key
@@ -160,6 +169,15 @@ def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0, option: s
     if not catalogue:
         raise ConfigError(f"{option}: got {str(path)!r}, takes a catalogue with at least one source")
     return catalogue
+
+
+def write_catalogue(path: Path | str, sources: Sequence[Source]) -> None:
+    """Write sources as a catalogue that :func:`read_catalogue` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "name", "ra", "dec", "pmra", "pmdec", "parallax", "epoch"))
+    writer.writerows(dataclasses.astuple(source) for source in sources)
+    write_atomically(path, text.getvalue())
 
 
 def _holds_data(line: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from spxflow import __version__
 from spxflow.config import STATE
+from spxflow.sources import directory_key
 
 _LIBRARIES = ("snakemake", "numpy", "astropy", "scipy", "pyvo", "requests", "matplotlib")
 
@@ -20,6 +21,7 @@ def run_state(
     query: Mapping[str, Any],
     transfers: Iterable[Mapping[str, Any]],
     exposures: Sequence[Mapping[str, Any]],
+    neighbours: str | None,
     time: str,
 ) -> dict[str, Any]:
     """The content of ``{source}.yaml``: every option, and under ``state`` what was done with them.
@@ -36,16 +38,18 @@ def run_state(
         Account of the query.
     transfers, exposures
         Transfer records, and judged photometry records.
+    neighbours
+        Catalogue of the neighbours that were taken into account; None without any.
     time
         Now, ISO 8601.
     """
     files = sorted(transfers, key=lambda record: record["stem"])
     return {
-        **_one_source(config, source),
+        **_one_source(config, source, neighbours),
         STATE: {
             "source": dict(source),
             "time": time,
-            "stages_complete": ["query", "download", "photometry", "products"],
+            "stages_complete": ["query", "download", "photometry"],
             "versions": versions(),
             "query": dict(query) | {"n_observations": len(exposures)},
             "photometry": photometry_summary(exposures),
@@ -60,12 +64,16 @@ def run_state(
     }
 
 
-def _one_source(config: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with the source's own position, also where a catalogue or a name gave it."""
+def _one_source(config: Mapping[str, Any], source: Mapping[str, Any], neighbours: str | None) -> dict[str, Any]:
+    """The configuration with the source's own position and neighbours, also where a catalogue or a name gave them."""
+    around = config["photometry"]["neighbours"]
+    if neighbours is not None:
+        around = {**around, "file": neighbours, "catalogue": False}
     return dict(config) | {
+        "photometry": {**config["photometry"], "neighbours": around},
         "ra": source["ra_deg"],
         "dec": source["dec_deg"],
-        "name": source["name"],
+        "name": source["name"] if directory_key(source["name"]) == source["key"] else source["key"],
         "sources": None,
         **{option: source[option] for option in ("pmra_masyr", "pmdec_masyr", "parallax_mas", "epoch_yr")},
     }

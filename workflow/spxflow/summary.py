@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from spxflow.observations import BANDS, Observation
+from spxflow.observations import BANDS, Observation, parse_stem
 
 # Bytes of one file: whole images as the archive gives them (facts 1.1), and of a cutout the part that
 # does not depend on its size (PSF cube and headers, facts 1.9: 60 x 60 px cutouts have 4.76 MB).
@@ -93,12 +93,28 @@ def download_summary(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def with_actual_size(summary: Mapping[str, Any], downloads: Mapping[str, Any]) -> dict[str, Any]:
-    """The query summary with the size of what was fetched instead of its estimate."""
+    """The query summary with the size of what was fetched instead of its estimate, if it is of the same files."""
+    listed = {f"{one['obs_id']}{one['band']}" for one in summary["observations"]}
+    fetched = {f"{(identity := parse_stem(file['stem'])).obs_id}{identity.band}" for file in downloads["files"]}
+    if listed != fetched:
+        return dict(summary)
     return {
         **summary,
         "total_size_gb": downloads["total_bytes"] / 2**30,
         "total_size_gb_estimated": False,
     }
+
+
+def describe_failures(downloads: Mapping[str, Any], where: str, most: int = 10) -> str:
+    """A few lines for the screen: files that could not be had, with reasons; empty when there are none."""
+    failed = downloads["failed"]
+    if not failed:
+        return ""
+    lines = [f"  {len(failed)} of {downloads['n_files']} files could not be had; the next invocation tries them again:"]
+    lines += [f"    {file['stem']}: {file['reason']}" for file in failed[:most]]
+    if len(failed) > most:
+        lines.append(f"    ... all {len(failed)} in {where}/results/downloads.json")
+    return "\n".join(lines)
 
 
 def describe(photometry: Mapping[str, Any], where: str) -> str:

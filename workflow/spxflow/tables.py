@@ -353,12 +353,20 @@ def _write_votable(rows: Sequence[Record], path: Path, columns: Sequence[Column]
 
 
 def _write_parquet(rows: Sequence[Record], path: Path, columns: Sequence[Column], metadata: Record) -> None:
-    import pyarrow
     import pyarrow.parquet
-    from astropy.table.meta import get_yaml_from_table
+
+    table, widths = arrow_table(rows, columns)
+    with partial_path(path) as partial:
+        facts = parquet_metadata(columns, metadata, widths)
+        pyarrow.parquet.write_table(table.replace_schema_metadata(facts), partial)
+
+
+def arrow_table(rows: Sequence[Record], columns: Sequence[Column]) -> tuple[Any, dict[str, int]]:
+    """The rows as a `pyarrow.Table`, and the width of the longest text in each column of texts."""
+    import pyarrow
 
     types = {"float": pyarrow.float64(), "int": pyarrow.int64(), "bool": pyarrow.bool_()}
-    fields, arrays, lengths = [], [], {}
+    fields, arrays, widths = [], [], {}
     for column in columns:
         values = [_cell(row[column.name], column) for row in rows]
         kind = types.get(column.type, pyarrow.string())
@@ -366,13 +374,17 @@ def _write_parquet(rows: Sequence[Record], path: Path, columns: Sequence[Column]
         fields.append(pyarrow.field(column.name, kind, metadata=facts))
         arrays.append(pyarrow.array(values, type=kind))
         if column.type not in types:
-            lengths[f"table::len::{column.name}"] = str(max(map(len, values), default=1) or 1)
-    # `table_meta_yaml` and `table::len::*` are where astropy.table keeps units, descriptions and text widths.
-    header = "\n".join(get_yaml_from_table(_as_astropy(rows, columns, metadata)))
-    facts = {**{key: str(value) for key, value in metadata.items()}, **lengths, "table_meta_yaml": header}
-    table = pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata=facts))
-    with partial_path(path) as partial:
-        pyarrow.parquet.write_table(table, partial)
+            widths[column.name] = max(map(len, values), default=1) or 1
+    return pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields)), widths
+
+
+def parquet_metadata(columns: Sequence[Column], metadata: Record, widths: Mapping[str, int]) -> dict[str, str]:
+    """What a Parquet table says of itself: units, descriptions and text widths where `astropy.table` keeps them."""
+    from astropy.table.meta import get_yaml_from_table
+
+    lengths = {f"table::len::{name}": str(width) for name, width in widths.items()}
+    header = "\n".join(get_yaml_from_table(_as_astropy([], columns, metadata)))
+    return {**{key: str(value) for key, value in metadata.items()}, **lengths, "table_meta_yaml": header}
 
 
 _WRITERS = {".csv": _write_csv, ".ecsv": _write_ecsv, ".parquet": _write_parquet, ".vot": _write_votable}

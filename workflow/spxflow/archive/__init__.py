@@ -11,6 +11,7 @@ from spxflow.archive.settings import ArchiveSettings, QuerySettings
 if TYPE_CHECKING:
     from spxflow.archive.listing import FoundExposures
     from spxflow.archive.names import ResolvedName
+    from spxflow.archive.tap import CutOffError
     from spxflow.sources import Source
 
 __all__ = ["ArchiveError", "ArchiveSettings", "QuerySettings", "find", "resolve_name"]
@@ -18,8 +19,8 @@ __all__ = ["ArchiveError", "ArchiveSettings", "QuerySettings", "find", "resolve_
 
 def find(
     sources: Sequence[Source], settings: ArchiveSettings, query: QuerySettings, bands: Sequence[str]
-) -> dict[str, FoundExposures]:
-    """Exposures of every source, by the source's key: see :func:`spxflow.archive.search.find`."""
+) -> dict[str, FoundExposures | CutOffError]:
+    """Exposures of every source, by the source's key, or why there are none: see :func:`spxflow.archive.search.find`."""
     from spxflow.archive.search import find
 
     return find(sources, settings, query, bands)

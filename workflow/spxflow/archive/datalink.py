@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from spxflow.archive.errors import ArchiveError, one_line
+from spxflow.archive.errors import ArchiveError, reason
 from spxflow.archive.session import QuerySession
 from spxflow.archive.settings import ArchiveSettings
 from spxflow.archive.tables import rows, text
-from spxflow.files import read_json, write_json
+from spxflow.files import read_json, waited_lock, write_json
 
 _DAY_S = 86400.0
 
@@ -30,15 +30,16 @@ def file_addresses(
     """
     store = settings.cache / "datalink.json"
     now = time.time()
+    oldest = now - settings.datalink_days * _DAY_S
     known = {
         did: addresses
         for did, (addresses, asked) in _kept(store).items()
-        if did in links and now - settings.datalink_days * _DAY_S < asked <= now and len(addresses) >= listed[did]
+        if did in links and oldest < asked <= now and len(addresses) >= listed[did]
     }
     wanted = [did for did in links if did not in known]
     for service, part in _requests(wanted, links, settings.datalink_ids):
         answered = _ask(service, part, settings, session)
-        _keep(store, {did: (addresses, now) for did, addresses in answered.items()})
+        _keep(store, {did: (addresses, now) for did, addresses in answered.items()}, oldest)
         known |= answered
     return {did: known.get(did, ()) for did in links}
 
@@ -63,7 +64,7 @@ def _ask(
         table = parse_single_table(response.raw).to_table()
         named = [tuple(map(text, cells)) for cells in rows(table, "ID", "semantics", "access_url")]
     except Exception as error:  # astropy and requests raise many kinds for an answer they cannot use
-        raise ArchiveError(f"{service[:200]}: {one_line(error)}") from error
+        raise ArchiveError(f"{service[:200]}: {reason(error)}") from error
     addresses: dict[str, list[str]] = {did: [] for did in dids}
     for did, semantics, url in named:
         if semantics == "#this" and url and did in addresses:
@@ -79,5 +80,8 @@ def _kept(store: Path) -> dict[str, tuple[tuple[str, ...], float]]:
         return {}
 
 
-def _keep(store: Path, answered: Mapping[str, tuple[tuple[str, ...], float]]) -> None:
-    write_json(store, {**_kept(store), **answered})
+def _keep(store: Path, answered: Mapping[str, tuple[tuple[str, ...], float]], oldest: float) -> None:
+    """Add answers to those kept, and drop what was asked for before ``oldest``."""
+    with waited_lock(store.with_name(f".{store.name}.lock")):
+        kept = {did: answer for did, answer in _kept(store).items() if answer[1] > oldest}
+        write_json(store, {**kept, **answered})

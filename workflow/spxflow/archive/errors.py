@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
+import socket
 
 
 class ArchiveError(RuntimeError):
     """A query service cannot be asked, or its answer cannot be used."""
+
+
+def reason(error: BaseException) -> str:
+    """Why a query failed, in one line: the innermost error where there was no answer, as its wrappers only repeat it."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
+        chain.append(inner)
+    if any(isinstance(one, (ConnectionError, TimeoutError, socket.gaierror)) for one in chain):
+        return f"no answer: {one_line(chain[-1]) or type(chain[-1]).__name__}"
+    return one_line(error)
 
 
 def one_line(error: BaseException | str, length: int = 200) -> str:

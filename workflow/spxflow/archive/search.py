@@ -12,11 +12,13 @@ from spxflow.archive.errors import ArchiveError
 from spxflow.archive.listing import FoundExposures, ListedFile, exposures
 from spxflow.archive.session import QuerySession
 from spxflow.archive.settings import ArchiveSettings, QuerySettings
+from spxflow.archive.tap import CutOffError
 from spxflow.position import apparent_position, observer_at
 from spxflow.sources import Source
 
 Position = tuple[float, float]
 Listed = tuple[list[ListedFile], list[str]]
+Answer = Listed | CutOffError
 
 _SURVEY_MJD = 61100.0  # 2026 February 28, within the two years of the survey
 _SERVICES: dict[str, ModuleType] = {"tap": tap, "sia": sia, "obscore": obscore}
@@ -24,25 +26,27 @@ _SERVICES: dict[str, ModuleType] = {"tap": tap, "sia": sia, "obscore": obscore}
 
 def find(
     sources: Sequence[Source], settings: ArchiveSettings, query: QuerySettings, bands: Sequence[str]
-) -> dict[str, FoundExposures]:
-    """Exposures of every source, by the source's key.
+) -> dict[str, FoundExposures | CutOffError]:
+    """Exposures of every source, by the source's key; the error where the answer for one source alone is cut off.
 
     Raises
     ------
     ArchiveError
-        When the service does not answer for every source, or an answer is cut off: there are no short lists.
+        When the service does not answer.
     """
     if not sources:
         return {}
     search = _Search(_SERVICES[settings.service], settings, query, tuple(bands), QuerySession(settings))
     survey = observer_at(_SURVEY_MJD)
     positions = [apparent_position(source, survey) for source in sources]
-    answers = search.one(positions[0]) if len(positions) == 1 else None
-    listed = [answers] if answers is not None else search.many(positions)
-    return {
-        source.key: exposures(files, settings, query, bands, messages)
-        for source, (files, messages) in zip(sources, listed, strict=True)
-    }
+    found: dict[str, FoundExposures | CutOffError] = {}
+    for source, answer in zip(sources, search.many(positions), strict=True):
+        if isinstance(answer, CutOffError):
+            found[source.key] = answer
+        else:
+            files, messages = answer
+            found[source.key] = exposures(files, settings, query, bands, messages)
+    return found
 
 
 @dataclass
@@ -54,23 +58,20 @@ class _Search:
     session: QuerySession
     uploads: bool = True
 
-    def one(self, position: Position) -> Listed:
-        return self.service.files_at(position, self.settings, self.query, self.bands, self.session)
-
-    def many(self, positions: Sequence[Position]) -> list[Listed]:
+    def many(self, positions: Sequence[Position]) -> list[Answer]:
         step = self.settings.upload_sources
-        listed: list[Listed] = []
+        answers: list[Answer] = []
         for start in range(0, len(positions), step):
-            listed += self._part(positions[start : start + step])
-        return listed
+            answers += self._part(positions[start : start + step])
+        return answers
 
-    def _part(self, positions: Sequence[Position]) -> list[Listed]:
+    def _part(self, positions: Sequence[Position]) -> list[Answer]:
         files_at_many: Callable | None = getattr(self.service, "files_at_many", None)
         if files_at_many is None or not self.uploads or len(positions) == 1:
             return self._one_by_one(positions, [])
         try:
             found, messages = files_at_many(positions, self.settings, self.query, self.bands, self.session)
-        except tap.CutOffError:
+        except CutOffError:
             half = len(positions) // 2
             return self._part(positions[:half]) + self._part(positions[half:])
         except ArchiveError as error:
@@ -78,9 +79,16 @@ class _Search:
             return self._one_by_one(positions, [f"batched query failed, asked for each source: {error}"])
         return [(files, list(messages)) for files in found]
 
-    def _one_by_one(self, positions: Sequence[Position], messages: list[str]) -> list[Listed]:
+    def _one_by_one(self, positions: Sequence[Position], messages: list[str]) -> list[Answer]:
+        def one(position: Position) -> Answer:
+            try:
+                files, own = self.service.files_at(position, self.settings, self.query, self.bands, self.session)
+            except CutOffError as error:
+                return error
+            return files, messages + own
+
         # the first alone: when the service is down, that is known after one query
-        listed = [self.one(positions[0])]
+        answers = [one(positions[0])]
         with ThreadPoolExecutor(self.settings.connections) as pool:
-            listed += pool.map(self.one, positions[1:])
-        return [(files, messages + own) for files, own in listed]
+            answers += pool.map(one, positions[1:])
+        return answers

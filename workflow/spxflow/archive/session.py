@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
-import time
 from typing import Any
 from urllib.parse import urljoin
 
@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 import spxflow
 from spxflow.archive.settings import ArchiveSettings
 from spxflow.archive.urls import moved_url
-from spxflow.retries import Backoff, passes, retry_after_s
+from spxflow.retries import Backoff, passes, retry_after_s, unless_stopped, wait
 
 _CHUNK = 1 << 18
 _REDIRECTIONS = 5
@@ -72,12 +72,12 @@ class QuerySession(requests.Session):
                 wait_s = retry_after_s(response.headers)
                 if last or not passes(response.status_code) or (wait_s or 0.0) > _LONGEST_RETRY_AFTER_S:
                     return response
-            time.sleep(self._backoff.wait_s(faults) if wait_s is None else wait_s)
+            wait(self._backoff.wait_s(faults) if wait_s is None else wait_s)
         raise AssertionError("unreachable")
 
     def _ask(self, method: str | bytes, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         for _ in range(_REDIRECTIONS):
-            response = self._ask_once(method, url, *args, **kwargs)
+            response = unless_stopped(functools.partial(self._ask_once, method, url, *args, **kwargs))
             if not response.is_redirect or kwargs.get("allow_redirects") is False:
                 return response
             url = self._moved(_target(response))

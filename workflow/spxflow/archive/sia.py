@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spxflow.archive.errors import ArchiveError, one_line
+from spxflow.archive.errors import ArchiveError, reason
 from spxflow.archive.listing import ListedFile
 from spxflow.archive.session import QuerySession
 from spxflow.archive.settings import ArchiveSettings, QuerySettings
@@ -40,7 +40,7 @@ def files_at(
     try:
         results = request.execute()
     except Exception as error:  # pyvo, astropy and requests raise many kinds for an answer they cannot use
-        raise ArchiveError(f"{settings.url}/SIA: {one_line(error)}") from error
+        raise ArchiveError(f"{settings.url}/SIA: {reason(error)}") from error
     if results.status[0].upper() == "OVERFLOW" or len(results) >= settings.max_records:
         raise CutOffError(
             f"{settings.url}/SIA: the answer is cut off at {len(results)} rows; raise archive.max_records"

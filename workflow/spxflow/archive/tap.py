@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spxflow.archive.errors import ArchiveError, one_line
+from spxflow.archive.errors import ArchiveError, reason
 from spxflow.archive.listing import ListedFile
 from spxflow.archive.session import QuerySession
 from spxflow.archive.settings import ArchiveSettings, QuerySettings
 from spxflow.archive.tables import rows
+from spxflow.retries import wait
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -88,12 +89,12 @@ def ask(
     try:
         return _sync(service, adql, uploads, settings), []
     except Exception as error:  # pyvo, astropy and requests raise many kinds for an answer they cannot use
-        refused = one_line(error)
+        refused = reason(error)
     try:
         return _async(service, adql, uploads, settings), [f"TAP answered as a job: {refused}"]
     except Exception as error:
         kind = CutOffError if isinstance(error, CutOffError) else ArchiveError
-        reasons = dict.fromkeys((refused, one_line(error)))
+        reasons = dict.fromkeys((refused, reason(error)))
         raise kind(f"{settings.url}/TAP: {'; as a job: '.join(reasons)}") from error
 
 
@@ -112,7 +113,7 @@ def _async(service: Any, adql: str, uploads: Mapping[str, Any] | None, settings:
                 raise ArchiveError(f"the service does not describe its job: the phase is {phase}")
             if time.monotonic() > deadline:
                 raise ArchiveError(f"the job is {phase} after archive.job_timeout_s, {settings.job_timeout_s:g} s")
-            time.sleep(pause_s)
+            wait(pause_s)
             pause_s = min(1.5 * pause_s, _POLL_S[1])
         job.raise_if_error()
         return _whole(job.fetch_result(), settings)

@@ -51,8 +51,8 @@ def data_url(address: str, archive_url: str) -> str:
     return url
 
 
-def relocated_url(url: str, archive_url: str) -> str:
-    """Address of a data file that an earlier query found, on the host that the archive is configured to be now.
+def data_path(url: str) -> str:
+    """Place of a data file below the archive's host, from its address.
 
     Raises
     ------
@@ -62,4 +62,15 @@ def relocated_url(url: str, archive_url: str) -> str:
     _, found, key = url.partition(DATA_ROOT)
     if not found:
         raise ValueError(f"not the address of a data file: {url[:200]!r}")
-    return data_url(DATA_ROOT + key, archive_url)
+    return DATA_ROOT + key
+
+
+def relocated_url(url: str, archive_url: str) -> str:
+    """Address of a data file that an earlier query found, on the host that the archive is configured to be now.
+
+    Raises
+    ------
+    ValueError
+        When it is not the address of a data file.
+    """
+    return data_url(data_path(url), archive_url)

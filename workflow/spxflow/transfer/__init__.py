@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spxflow.transfer.fetch import fetch
-from spxflow.transfer.record import TransferRecord, read_record, state, write_record
+from spxflow.transfer.record import TransferRecord, failed_runs, read_record, state, write_record
 from spxflow.transfer.settings import CalibrationSettings, CutoutSize, TransferSettings
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "CutoutSize",
     "TransferRecord",
     "TransferSettings",
+    "failed_runs",
     "fetch",
     "read_record",
     "state",

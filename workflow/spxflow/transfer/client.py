@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import spxflow
 from spxflow.archive.errors import one_line
 from spxflow.archive.urls import moved_url
-from spxflow.retries import Backoff, passes, retry_after_s
+from spxflow.retries import Backoff, go_on, passes, retry_after_s, unless_stopped, wait
 from spxflow.transfer.faults import INVALID_FILE, TransferFault
 from spxflow.transfer.settings import TransferSettings
 
@@ -75,6 +75,7 @@ class Body:
         """
         from urllib3.exceptions import HTTPError, IncompleteRead
 
+        go_on()
         try:
             piece = self._raw.read1(size, decode_content=False)
         except (HTTPError, OSError) as error:
@@ -154,6 +155,8 @@ class HttpClient:
         ------
         TransferFault
             The last fault, when all tries are used up or it is not one that passes.
+        StoppedError
+            When this process is told to stop before the answer is there.
         """
         tally = tally if tally is not None else Tally()
         seen: Counter[str] = Counter()
@@ -161,7 +164,7 @@ class HttpClient:
         while True:
             self._keep_quiet(url)
             try:
-                return self._try(url, use, tally, headers, statuses)
+                return unless_stopped(lambda: self._try(url, use, tally, headers, statuses))
             except TransferFault as fault:
                 faults += 1
                 if fault.wait_s is not None:
@@ -170,7 +173,7 @@ class HttpClient:
                     seen[fault.fingerprint] += 1
                 if not fault.passes or faults > self._retries(url) or max(seen.values(), default=0) >= _SAME_ANSWERS:
                     raise
-                time.sleep(self._backoff.wait_s(faults))
+                wait(self._backoff.wait_s(faults))
 
     def read(self, url: str, limit: int) -> bytes:
         """The whole of a small answer, at most ``limit`` bytes."""
@@ -250,7 +253,7 @@ class HttpClient:
         while (left_s := self._quiet_until.get(host, 0.0) - time.monotonic()) > 0.0:
             if left_s > self._settings.retry_after_max_s:
                 raise TransferFault(f"{host} asks to be left alone for another {left_s:.0f} s", passes=False)
-            time.sleep(left_s)
+            wait(left_s)
 
 
 class _Open:

@@ -56,6 +56,6 @@ class Progress:
         rate = self._bytes / 1e6 / max(now - self._begin, 1e-3)
         failed = f", {self._failed} failed" if self._failed else ""
         return (
-            f"fetched {self._done} of {max(self._expected, self._done)} files, "
+            f"fetched {self._done - self._failed} of {max(self._expected, self._done)} files, "
             f"{self._bytes / 1e6:.1f} MB, {rate:.1f} MB/s{failed}"
         )

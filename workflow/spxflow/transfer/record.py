@@ -78,20 +78,24 @@ def read_record(path: Path | str) -> TransferRecord:
     return TransferRecord.from_dict(read_json(path))
 
 
-def state(record_path: Path | str, file_path: Path | str) -> int:
+def state(record_path: Path | str, file_path: Path | str | None) -> int:
     """Number of invocations in which a file could not be had, as far as its record and the file tell.
 
     It changes exactly when the transfer has to be tried again: after a failed one, and when a file that was there
     is gone or of another size. Without a record it is 0.
     """
     try:
-        content = read_json(record_path)
-        failed_runs, status, size = int(content["failed_runs"]), content["status"], int(content["file_bytes"])
+        return failed_runs(read_json(record_path), file_path)
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-    if status != OK:
-        return failed_runs
+
+
+def failed_runs(record: Mapping[str, Any], file_path: Path | str | None) -> int:
+    """As :func:`state`, from the content of the record; without a path the file is not looked for."""
+    count, size = int(record["failed_runs"]), int(record["file_bytes"])
+    if record["status"] != OK or file_path is None:
+        return count
     try:
-        return failed_runs if os.stat(file_path).st_size == size else failed_runs + 1
+        return count if os.stat(file_path).st_size == size else count + 1
     except OSError:
-        return failed_runs + 1
+        return count + 1

@@ -1,0 +1,105 @@
+"""Many small tasks at once: threads that wait for the archive, processes that measure."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from spxflow.retries import STOPPING, go_on
+
+__all__ = ["STOPPING", "Processes", "finished", "processes", "threads"]
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@functools.cache
+def threads(count: int) -> ThreadPoolExecutor:
+    """The threads of this process that wait for answers, shared by all who ask for as many."""
+    return ThreadPoolExecutor(count)
+
+
+def finished(
+    executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int
+) -> Iterator[tuple[Task, Future[Result]]]:
+    """Tasks with their futures as they end, in any order.
+
+    At most ``ahead`` of them are under way or queued, and ``tasks`` is read no faster, so that several callers share an
+    executor fairly and one that gives up leaves little behind.
+    """
+    waiting = iter(tasks)
+    running: dict[Future[Result], Task] = {}
+    try:
+        while True:
+            go_on()
+            for task in itertools.islice(waiting, ahead - len(running)):
+                running[executor.submit(function, task)] = task
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future
+    finally:
+        for future in running:
+            future.cancel()
+
+
+class Processes(Executor):
+    """Worker processes that are replaced when one of them dies.
+
+    Parameters
+    ----------
+    count
+        How many.
+    preload
+        Modules that they need.
+    """
+
+    def __init__(self, count: int, preload: tuple[str, ...] = ()) -> None:
+        self._count = count
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(preload))
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, function, /, *arguments, **options):  # type: ignore[no-untyped-def]
+        """Run a function in a worker; the future raises `BrokenProcessPool` when the worker died."""
+        with self._lock:
+            for _ in range(2):
+                if self._pool is None:
+                    self._pool = ProcessPoolExecutor(self._count, self._context, initializer=_leave_with_parent)
+                try:
+                    return self._pool.submit(function, *arguments, **options)
+                except BrokenProcessPool:
+                    self._pool = None
+            raise BrokenProcessPool("worker processes do not start")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers."""
+        with self._lock:
+            if self._pool is not None:
+                self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@functools.cache
+def processes(count: int) -> Processes:
+    """The workers of this process, shared by all who ask for as many."""
+    return Processes(count, ("spxflow.measure", "spxflow.transfer.calibration"))
+
+
+def _leave_with_parent() -> None:
+    """End this worker with the process it works for, however that ends."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
