@@ -37,7 +37,7 @@ lint: install
 	$(BIN)/snakemake --lint
 
 docs: install
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) demo site .snakemake
