@@ -1,4 +1,4 @@
-"""The workflow from elsewhere: as a module of another workflow, from another working directory, by its catalogue entry."""
+"""The workflow from elsewhere: as a module of another, from another working directory, by its catalogue entry."""
 
 import csv
 import json

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -380,9 +381,19 @@ def failed_runs(wildcards):
 PROGRESS = Progress(logger.info)
 
 
-@functools.cache
+_EXPECTING = threading.Lock()
+
+
 def progress_of(source):
     """Progress of the transfers, which expects those of a source from the first one on."""
+    with (
+        _EXPECTING
+    ):  # a cache alone lets threads that come at the same time count twice
+        return _progress_of(source)
+
+
+@functools.cache
+def _progress_of(source):
     records = f"{OUT}/{source}/records"
     listed = observations.read_observations(f"{records}/observations.csv")
     PROGRESS.expect(
