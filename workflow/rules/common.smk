@@ -395,8 +395,8 @@ def progress_of(source):
 # --- on a cluster ---
 
 # What a node does: measuring a whole source. All else takes milliseconds here, or needs the internet.
-CLUSTER_RULES = {"measure_source", "visit_source"} | (
-    {"fetch_source", "fetch_calibration", "fetch_exposure"}
+CLUSTER_RULES = {"measure_source"} | (
+    {"fetch_source", "visit_source"}
     if config["download"]["where"] == "nodes"
     else set()
 )
