@@ -7,6 +7,7 @@ import pytest
 from answers import answering
 from spxflow import archive, retries
 from spxflow.demo import server
+from spxflow.files import partial_path
 from spxflow.observations import BANDS
 from spxflow.sources import Source
 from spxflow.transfer import TransferSettings
@@ -56,6 +57,20 @@ def test_a_transfer_that_reads_a_slow_answer_ends_when_told_to_stop(demo_scenari
         client = HttpClient(TransferSettings(archive_url=local.url))
         told_to_stop()
         assert seconds_until_stopped(lambda: client.read(f"{local.url}/ibe/data/spherex/{path}", 10**8)) < 3.0
+
+
+def test_a_transfer_told_to_stop_leaves_nothing_half_written(demo_scenario, told_to_stop, tmp_path):
+    def keep(body):
+        with partial_path(tmp_path / "x.fits") as partial, open(partial, "wb") as stream:
+            while piece := body.read():
+                stream.write(piece)
+
+    with server.running(demo_scenario, faults={"files": {"*": {"kind": "drip", "bytes_per_s": 1000}}}) as local:
+        path = next(iter(demo_scenario.files.values())).path
+        client = HttpClient(TransferSettings(archive_url=local.url))
+        told_to_stop()
+        assert seconds_until_stopped(lambda: client.get(f"{local.url}/ibe/data/spherex/{path}", keep)) < 3.0
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("service", ["tap", "sia", "obscore"])
