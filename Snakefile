@@ -42,7 +42,7 @@ rule photometry:
 
 onstart:
     hold_source_locks()
-    stop_batches_when_told()
+    stop_when_told()
 
 
 onsuccess:

@@ -167,12 +167,12 @@ def _answer_that_stands(last, question, key, error):
     return {**account, "messages": [*account["messages"], message]}, listed
 
 
-def is_current(found, config, source=None):
+def is_current(found, config, source):
     """Whether an earlier answer, with its account in the file ``found``, is to the question that would be asked now."""
     try:
         earlier = files.read_json(Path(found))
     except (OSError, ValueError):
         return False
     too_old = superseded_answer(found, config["query"]["max_age_days"]) != earlier["supersedes"]
-    moved = source is not None and earlier.get("position") != position_of(source)
+    moved = earlier.get("position") != position_of(source)
     return earlier["search"] == search_of(config) and not moved and not too_old

@@ -168,13 +168,14 @@ def test_both_releases_are_measured_and_download_modes_agree(tmp_path):
             assert flux == pytest.approx(fluxes["cutout"][file], rel=1e-5)
 
 
-def test_a_run_is_stopped_at_once_while_the_archive_asks_for_patience(archive, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_is_stopped_at_once_while_the_archive_asks_for_patience(archive, tmp_path, number):
     archive.set_faults({"files": {"/ibe/data/*": {"kind": "429", "retry_after_s": 60}}})
     workflow = Workflow(tmp_path, archive.url)
     config = [QUICK, "bands=D3"]
     process = workflow.start(config=config)
     wait_until(lambda: any(request.status == 429 for request in archive.requests), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.wait(timeout=15)
     assert process.returncode != 0
     assert not list((tmp_path / SOURCE / "records" / "transfer").glob("*.json"))

@@ -34,9 +34,9 @@ from spxflow import (
     files,
     observations,
     plots,
+    retries,
     summary,
     transfer,
-    workers,
 )
 from spxflow.archive.urls import data_path
 from spxflow.errors import ConfigError
@@ -218,23 +218,23 @@ def hold_source_locks():
             ) from None
 
 
-def stop_batches_when_told():
-    """Let jobs that do many files begin no more of them once this process is told to end."""
+def stop_when_told():
+    """End what jobs wait for, and begin no more files, once this process is told to end."""
 
-    def told(number, frame, before):
-        workers.STOPPING.set()
-        before(number, frame)
+    def told(_, frame):
+        retries.STOPPING.set()
+        signal.default_int_handler(signal.SIGINT, frame)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before = signal.getsignal(number)
-        if callable(before):
-            signal.signal(number, functools.partial(told, before=before))
+        signal.signal(number, told)
 
 
 def logged(log, main, *arguments, **options):
     """Call the function of a script; what it did not expect goes to the job's log as well as up."""
     try:
         main(*arguments, **options)
+    except retries.StoppedError:
+        raise KeyboardInterrupt from None  # which Snakemake takes for the end of the run, not for a fault of the job
     except archive.ArchiveError as error:
         raise WorkflowError(str(error)) from None
     except Exception:
@@ -303,7 +303,9 @@ QUESTIONS = find_exposures.Questions(
     {
         key
         for key in SOURCES
-        if not find_exposures.is_current(f"{OUT}/{key}/records/query.json", config)
+        if not find_exposures.is_current(
+            f"{OUT}/{key}/records/query.json", config, SOURCES[key]
+        )
     },
     config,
 )
