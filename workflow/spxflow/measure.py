@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ Record = dict[str, Any]
 Placed = tuple[float, float, Array]  # window pixel x, y, and the share of a source's flux in each pixel
 
 _MARGIN_PX = 40  # around the window that is read of a file, for proper motion
-_SAME_SOURCE_PX = 0.08  # closer than this (0.5 arcsec) a neighbour is the target itself under another name
+_SAME_SOURCE_PX = 0.3  # nearer than this (1.8 arcsec) a neighbour is the target itself under another position
 _ROUNDS_OF_OWN_LIGHT = 2
 _LEAST_DIFFERENCE = 0.1  # of two estimators' variances, in units of the larger
 
@@ -127,10 +127,11 @@ def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neig
     others = place_neighbours(exposure, scene, neighbours, target, observer, settings)
     psf = measure_psf(scene, profile, others, settings)
     aperture = place_aperture(scene.x, scene.y, aperture_radius(exposure, target, settings), ~scene.good)
-    borrowed = None
+    sums = measure_aperture(scene, profile, aperture, settings)
     if psf is not None and psf.neighbours and settings.neighbours.fit:
+        raw = sums.raw
         scene, borrowed = without_neighbours(scene, aperture, psf, others)
-    sums = measure_aperture(scene, profile, aperture, settings, borrowed)
+        sums = replace(measure_aperture(scene, profile, aperture, settings, borrowed), raw=raw)
     error_scale = blank_sky_scale(scene, aperture.radius)
 
     unit = target.ujy_per_mjysr
@@ -159,6 +160,8 @@ def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neig
     record["status"], record["reason"] = decide_status(
         settings.primary, record["flux_ujy"] is not None, has_background, masked, settings.max_masked_fraction, seen
     )
+    if record["status"] == "ok" and record["estimators_disagree"]:
+        record |= {"status": "flagged", "reason": "psf and aperture flux disagree: an artefact without a flag, or a blend"}
     return record
 
 

@@ -80,10 +80,10 @@ def decide_status(
         The pixels of the aperture.
     """
     bad = seen.bad_pixels_in_words()
-    if seen.n_outside and has_value:
-        return "edge", f"{seen.n_outside} of {seen.aperture.every.size} aperture pixels are outside the image"
     if masked_fraction > max_masked_fraction:
         return "unusable", f"{masked_fraction:.0%} of the source's light is on pixels that cannot be used ({bad})"
+    if seen.n_outside and has_value:
+        return "edge", f"{seen.n_outside} of {seen.aperture.every.size} aperture pixels are outside the image"
     if not has_background:
         return "no_background", "too few good sky pixels around the source"
     if not has_value:

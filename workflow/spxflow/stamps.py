@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,11 @@ def read_stamp(
     bad_flags: Iterable[str | int],
     size_px: int,
     calibration: Calibration | None = None,
+    offset_px: Sequence[float] = (0.0, 0.0),
 ) -> Stamp | None:
     """The stamp of a measured exposure from its file; None when the record has no place on the image.
+
+    The arguments are those of :func:`make_stamp`.
 
     Raises
     ------
@@ -84,10 +87,16 @@ def read_stamp(
     if record["solid_angle_arcsec2"] is None:
         return None
     around = SkyWindow(record["ra_deg"], record["dec_deg"], size_px + 2)
-    return make_stamp(read_exposure(path, calibration, around), record, bad_flags, size_px)
+    return make_stamp(read_exposure(path, calibration, around), record, bad_flags, size_px, offset_px)
 
 
-def make_stamp(exposure: Exposure, record: Mapping[str, Any], bad_flags: Iterable[str | int], size_px: int) -> Stamp:
+def make_stamp(
+    exposure: Exposure,
+    record: Mapping[str, Any],
+    bad_flags: Iterable[str | int],
+    size_px: int,
+    offset_px: Sequence[float] = (0.0, 0.0),
+) -> Stamp:
     """The stamp of a measured exposure, the source in its middle pixel.
 
     Parameters
@@ -100,6 +109,8 @@ def make_stamp(exposure: Exposure, record: Mapping[str, Any], bad_flags: Iterabl
         Flags whose pixels were not used, by name or number.
     size_px
         Side of the stamp, pixels, odd.
+    offset_px
+        The model is this far from the record's position, x and y, as in the measurement.
     """
     half = size_px // 2
     first_x, first_y = (round(record[name]) - half for name in ("x_det", "y_det"))
@@ -108,10 +119,13 @@ def make_stamp(exposure: Exposure, record: Mapping[str, Any], bad_flags: Iterabl
     on_image = ((rows >= 0) & (rows < ny))[:, None] & ((columns >= 0) & (columns < nx))[None, :]
     inside = np.ix_(np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1))
 
-    sky = (record["zodi_scale"] or 0.0) * exposure.zodi[inside] + _background(record)
+    scale, variance = record["zodi_scale"] or 0.0, exposure.variance[inside]
+    sky = _background(record) + (scale * exposure.zodi[inside] if scale else 0.0)
     image = np.where(on_image, exposure.image[inside] - sky, np.nan).astype(np.float64)
-    bad = (exposure.flags[inside] & exposure.mask_of(bad_flags)) != 0
-    share = exposure.psf.stamp(record["x_det"], record["y_det"], first_x, first_y, size_px, size_px)
+    # the same pixels as in spxflow.scene: one that only lacks its variance (NaN) is used
+    bad = ((exposure.flags[inside] & exposure.mask_of(bad_flags)) != 0) | (variance <= 0.0) | np.isinf(variance)
+    x_model, y_model = record["x_det"] + offset_px[0], record["y_det"] + offset_px[1]
+    share = exposure.psf.stamp(x_model, y_model, first_x, first_y, size_px, size_px)
     flux = next((record[name] for name in ("psf_flux_ujy", "flux_ujy") if record[name] is not None), 0.0)
     return Stamp(
         image=image,

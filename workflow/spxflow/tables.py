@@ -40,7 +40,7 @@ class Column:
 
 
 STATUSES = {
-    "ok": "measured, and nothing speaks against the value",
+    "ok": "measured; no flag, edge or disagreement of the estimators speaks against the value",
     "flagged": "measured, but some pixels of the aperture or the fit were bad and left out",
     "edge": "measured with a part of the aperture outside the image",
     "no_background": "too few pixels for a background",
@@ -75,7 +75,7 @@ COLUMNS: tuple[Column, ...] = (
         "float",
         "uJy",
         "phot.flux.density;em.IR;meta.main",
-        "total flux density by the primary estimator, signed",
+        "flux density by the primary estimator, signed; total unless that is aperture_raw",
         "flux",
     ),
     Column(
@@ -263,7 +263,7 @@ def _publisher_did(record: Record) -> str | None:
 def write_table(rows: Sequence[Record], path: Path | str, columns: Sequence[Column], metadata: Record) -> None:
     """Write rows in the format that the suffix names: ``.csv``, ``.ecsv``, ``.parquet`` or ``.vot``.
 
-    Values round-trip bit for bit. A missing number is an empty cell in CSV, NaN or masked in ECSV and VOTable, null
+    Numbers round-trip bit for bit. A missing number is an empty cell in CSV, NaN or masked in ECSV and VOTable, null
     in Parquet; a missing text is an empty one. The same rows give the same bytes.
     """
     suffix = Path(path).suffix
