@@ -1,11 +1,12 @@
 # make demo: the whole workflow on a simulated archive, from nothing but Python and make.  make test: all checks.
+# make docs: the documentation, into site/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test benchmark lint clean
+.PHONY: install demo test benchmark lint docs clean
 
 install: $(STAMP)
 
@@ -35,5 +36,8 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) demo .snakemake
+	rm -rf $(VENV) demo site .snakemake

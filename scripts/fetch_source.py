@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from spxflow import files, observations, transfer, workers
+from spxflow.archive.urls import data_path
 from spxflow.journal import Journal, digest_of
 from spxflow.transfer.calibration import release_of
 
@@ -14,6 +15,7 @@ from scripts import fetch_calibration, fetch_exposure
 
 _AHEAD = 4  # files of a source queued for each connection
 _LOCKS = defaultdict(threading.Lock)  # by file, for the jobs of this process
+_TRIED = set()  # manifests that this process has asked the archive for: once for all sources
 
 
 class Transfers:
@@ -45,7 +47,7 @@ class Transfers:
 
     def digest(self, observation):
         """What a transfer depends on."""
-        return digest_of([asdict(replace(observation, url="")), self._source, self._request])
+        return digest_of([asdict(replace(observation, url=data_path(observation.url))), self._source, self._request])
 
     def is_done(self, observation, journal):
         """Whether the image was had by this request, and is there if it is to be kept."""
@@ -113,6 +115,8 @@ class Places:
         with _LOCKS[str(image)], files.waited_lock(image.with_name(f".{stem}.lock")):
             outcome = _earlier(record, image)
             if outcome is None:
+                for partial in image.parent.glob(f".{image.name}.*.part"):  # of a run that was killed
+                    partial.unlink()
                 outcome = fetch(str(image))
                 transfer.write_record(record, outcome)
         if outcome.is_ok:
@@ -154,7 +158,8 @@ class Manifests:
         """Bring what is not there."""
         for path, (release, detector) in self._paths(listed).items():
             with _LOCKS[path]:
-                if not os.path.exists(path) or files.read_json(path)["status"] != "ok":
+                if path not in _TRIED and (not os.path.exists(path) or files.read_json(path)["status"] != "ok"):
+                    _TRIED.add(path)
                     failed_runs = fetch_calibration.failures(path)
                     fetch_calibration.main(path, log, config, release, str(detector), failed_runs)
 

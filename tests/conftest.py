@@ -49,6 +49,17 @@ class Workflow:
         assert finished.returncode == status, finished.stdout
         return finished.stdout
 
+    def start(self, *arguments, config=()):
+        """Start a run in a process group of its own, to be disturbed."""
+        return subprocess.Popen(
+            self.command(*arguments, config=config),
+            cwd=self.directory,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def jobs_to_do(self, *arguments, config=()):
         """Names of the rules that a run would execute, with how often; the targets left out."""
         return _job_counts(self.run("--dry-run", *arguments, config=config))

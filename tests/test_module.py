@@ -1,4 +1,4 @@
-"""The workflow from elsewhere: as a module of another workflow, from another working directory, by its catalogue entry."""
+"""The workflow from elsewhere: as a module of another one, from any directory, by its entry in the catalogue."""
 
 import csv
 import json

@@ -4,9 +4,7 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
-import subprocess
 import time
 
 import pytest
@@ -27,8 +25,10 @@ TRANSIENT = {
     "random": 0.02,
     "empty": 0.01,
     "missing_hdu": 0.01,
+    "stall": {"rate": 0.01, "seconds": 4},
+    "drip": {"rate": 0.03, "bytes_per_s": 2000},
 }
-QUICK = "download={retry_wait_s: 0.05, retry_wait_max_s: 0.5, timeout_s: 10}"
+QUICK = "download={retry_wait_s: 0.05, retry_wait_max_s: 0.5, timeout_s: 2, min_rate_kb_s: 100}"
 
 
 @pytest.fixture
@@ -58,6 +58,7 @@ def test_thirty_percent_of_faulty_answers_cost_no_file(archive, tmp_path):
     requests = [request for request in archive.requests if request.path.startswith("/ibe/data/")]
     spoilt = sum(request.fault is not None for request in requests)
     assert spoilt > 30
+    assert {request.fault for request in requests} - {None} == TRANSIENT.keys()
     assert len(requests) < 2 * 108
     assert traffic["max_connections"]["cutout"] <= 4
 
@@ -167,17 +168,81 @@ def test_both_releases_are_measured_and_download_modes_agree(tmp_path):
             assert flux == pytest.approx(fluxes["cutout"][file], rel=1e-5)
 
 
+def test_a_run_is_stopped_at_once_while_the_archive_asks_for_patience(archive, tmp_path):
+    archive.set_faults({"files": {"/ibe/data/*": {"kind": "429", "retry_after_s": 60}}})
+    workflow = Workflow(tmp_path, archive.url)
+    config = [QUICK, "bands=D3"]
+    process = workflow.start(config=config)
+    wait_until(lambda: any(request.status == 429 for request in archive.requests), process)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=15)
+    assert process.returncode != 0
+    assert not list((tmp_path / SOURCE / "records" / "transfer").glob("*.json"))
+    archive.set_faults({})
+    workflow.run(config=config)
+    rows = read_exposures(workflow)
+    assert len(rows) == 18
+    assert all(row["flux_ujy"] is not None for row in rows)
+
+
+def test_an_old_answer_stands_while_the_archive_cannot_be_asked_again(archive, tmp_path):
+    workflow = Workflow(tmp_path, archive.url)
+    config = ["bands=D3", "archive={retries: 0}"]
+    refresh = [*config, "query={max_age_days: 0}"]
+    table = tmp_path / SOURCE / "records" / "observations.csv"
+    summary = tmp_path / SOURCE / "results" / "query_summary.yaml"
+    workflow.run("query", config=config)
+    before = table.read_bytes()
+    archive.set_faults({"files": {"/TAP/*": "503"}})
+    for target in ("query", "photometry"):
+        printed = workflow.run(target, config=refresh)
+        assert "the archive could not be asked" in printed
+        assert "stands" in printed
+        assert table.read_bytes() == before
+        assert "the archive could not be asked" in summary.read_text(encoding="utf-8")
+    assert all(row["flux_ujy"] is not None for row in read_exposures(workflow))
+    assert "find_exposures" in workflow.jobs_to_do("query", config=config)
+    printed = workflow.run("query", config=[*config, "dec=12.0"], status=1)
+    assert "503" in printed
+    archive.set_faults({})
+    workflow.run("query", config=config)
+    assert table.read_bytes() == before
+    assert "could not be asked" not in summary.read_text(encoding="utf-8")
+    assert workflow.jobs_to_do("query", config=config) == {}
+
+
+def wait_until(happened, process):
+    """Look every 10 ms whether something happened to a run, which goes on until then."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def content_of_products(workflow):
-    """Content of all products, without what is declared to be a time."""
-    results = workflow.directory / SOURCE / "results"
-    content = {path.name: path.read_bytes() for path in results.iterdir() if not path.name.startswith(".")}
+    """Content of all products and of the state, without what is declared to be a time, a cost or a version."""
+    directory = workflow.directory / SOURCE
+    content = {path.name: path.read_bytes() for path in (directory / "results").iterdir() if path.name[0] != "."}
     downloads = json.loads(content["downloads.json"])
     for file in downloads["files"]:
         del file["seconds"], file["requests"], file["received_bytes"]
     del downloads["received_bytes"]
     summary = yaml.safe_load(content["query_summary.yaml"])
     del summary["query_time"]
-    return content | {"downloads.json": downloads, "query_summary.yaml": summary}
+    state = yaml.safe_load((directory / f"{directory.name}.yaml").read_text(encoding="utf-8"))
+    del state["state"]["time"], state["state"]["versions"], state["state"]["query"]["query_time"]
+    return content | {"downloads.json": downloads, "query_summary.yaml": summary, "state": state}
+
+
+def moments(chance):
+    """Stages of a run and how much of each is there, in order: ten moments from the query to the last products."""
+    return [
+        ("query", 1),
+        *(("transfer", count) for count in sorted(chance.sample(range(1, 16), 3))),
+        *(("photometry", count) for count in sorted(chance.sample(range(20, 36), 3))),
+        *(("products", chance.choice(counts)) for counts in ((1, 2), (3, 4, 5), (6, 7))),
+    ]
 
 
 def test_a_run_killed_at_any_moment_is_completed_by_the_next(demo_archive, tmp_path):
@@ -187,27 +252,25 @@ def test_a_run_killed_at_any_moment_is_completed_by_the_next(demo_archive, tmp_p
     undisturbed.run(config=config)
     expected = content_of_products(undisturbed)
     chance = random.Random(20)
-    killed = Workflow(tmp_path / "killed", demo_archive.url)
-    killed.directory.mkdir()
-    moments = 0
-    while moments < 20:
-        process = subprocess.Popen(
-            killed.command(config=config),
-            cwd=killed.directory,
-            env=killed.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        time.sleep(chance.uniform(1.0, 4.0))
-        finished = process.poll() is not None
-        if finished:
-            shutil.rmtree(killed.directory / "demo")
-            continue
-        # sometimes the main process alone, so that children may still be writing
-        os.kill(process.pid, signal.SIGKILL) if chance.random() < 0.5 else os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        moments += 1
-    killed.run(config=config)
-    assert content_of_products(killed) == expected
-    assert not [path for path in (killed.directory / "demo").rglob("*") if re.search(r"\.part$|\.tmp$", path.name)]
+    for name in ("once", "again"):
+        killed = Workflow(tmp_path / name, demo_archive.url)
+        killed.directory.mkdir()
+        source = killed.directory / SOURCE
+        asked = len(demo_archive.requests)
+        progress = {
+            "query": lambda asked=asked: len(demo_archive.requests) - asked,
+            "transfer": lambda source=source: len(list(source.glob("records/transfer/*.json"))),
+            "photometry": lambda source=source: len(list(source.glob("records/photometry/*.json"))),
+            "products": lambda source=source: len(list(source.glob("results/[!.q]*"))),
+        }
+        for stage, count in moments(chance):
+            # scripts that outlived a kill may have made more than there was then
+            target = max(count, progress[stage]() + 1)
+            process = killed.start(config=config)
+            wait_until(lambda made=progress[stage], target=target: made() >= target, process)
+            # sometimes the main process alone, so that children may still be writing
+            os.kill(process.pid, signal.SIGKILL) if chance.random() < 0.5 else os.killpg(process.pid, signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+        killed.run(config=config)
+        assert content_of_products(killed) == expected
+        assert not [path for path in (killed.directory / "demo").rglob("*") if re.search(r"\.part$|\.tmp$", path.name)]

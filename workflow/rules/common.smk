@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,15 +13,16 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import validate
+from threadpoolctl import threadpool_limits
 
 _PACKAGE_HOME = str(Path(workflow.current_basedir).parent)
 _SCRIPTS_HOME = str(Path(workflow.current_basedir).parent.parent)
 sys.path[:0] = [home for home in (_PACKAGE_HOME, _SCRIPTS_HOME) if home not in sys.path]
+# The last digits of sums depend on how many threads share them: one, here and in other processes. Matrices are tiny.
+threadpool_limits(1, user_api="blas")
 # the scripts of whole-source rules run in interpreters of their own
 os.environ.update(
-    OPENBLAS_NUM_THREADS=os.getenv(
-        "OPENBLAS_NUM_THREADS", "1"
-    ),  # matrices here are tiny
+    OPENBLAS_NUM_THREADS="1",
     PYTHONPATH=os.pathsep.join(
         [_PACKAGE_HOME, _SCRIPTS_HOME, *filter(None, [os.getenv("PYTHONPATH")])]
     ),
@@ -399,9 +401,19 @@ def failed_runs(wildcards):
 PROGRESS = Progress(logger.info)
 
 
-@functools.cache
+_EXPECTING = threading.Lock()
+
+
 def progress_of(source):
     """Progress of the transfers, which expects those of a source from the first one on."""
+    with (
+        _EXPECTING
+    ):  # a cache alone lets threads that come at the same time count twice
+        return _progress_of(source)
+
+
+@functools.cache
+def _progress_of(source):
     records = f"{OUT}/{source}/records"
     listed = observations.read_observations(f"{records}/observations.csv")
     PROGRESS.expect(
@@ -413,8 +425,8 @@ def progress_of(source):
 # --- on a cluster ---
 
 # What a node does: measuring a whole source. All else takes milliseconds here, or needs the internet.
-CLUSTER_RULES = {"measure_source", "visit_source"} | (
-    {"fetch_source", "fetch_calibration", "fetch_exposure"}
+CLUSTER_RULES = {"measure_source"} | (
+    {"fetch_source", "visit_source"}
     if config["download"]["where"] == "nodes"
     else set()
 )

@@ -24,7 +24,7 @@ STOPPING = threading.Event()
 
 
 class StoppedError(BaseException):
-    """Work was given up because this process is told to stop: no fault of an archive, and no ``Exception`` as those are."""
+    """Work was given up because this process is told to stop: no fault, so not an ``Exception``."""
 
 
 def go_on() -> None:
@@ -47,14 +47,7 @@ def unless_stopped(ask: Callable[[], Result]) -> Result:
     """
     go_on()
     outcome: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(ask())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=_settle, args=(outcome, ask), daemon=True)
     thread.start()
     while thread.is_alive() and not STOPPING.is_set():
         thread.join(_LOOK_S)
@@ -65,6 +58,13 @@ def unless_stopped(ask: Callable[[], Result]) -> Result:
         return outcome.result()
     finally:
         del outcome  # an exception refers to this frame
+
+
+def _settle(outcome: Future[Result], ask: Callable[[], Result]) -> None:
+    try:
+        outcome.set_result(ask())
+    except BaseException as error:
+        outcome.set_exception(error)
 
 
 def passes(status: int) -> bool:

@@ -68,7 +68,7 @@ class Processes(Executor):
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
 
-    def submit(self, function, /, *arguments, **options):  # type: ignore[no-untyped-def]
+    def submit(self, function, /, *arguments, **options):
         """Run a function in a worker; the future raises `BrokenProcessPool` when the worker died."""
         with self._lock:
             for _ in range(2):

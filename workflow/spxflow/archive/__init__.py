@@ -20,7 +20,7 @@ __all__ = ["ArchiveError", "ArchiveSettings", "QuerySettings", "find", "resolve_
 def find(
     sources: Sequence[Source], settings: ArchiveSettings, query: QuerySettings, bands: Sequence[str]
 ) -> dict[str, FoundExposures | CutOffError]:
-    """Exposures of every source, by the source's key, or why there are none: see :func:`spxflow.archive.search.find`."""
+    """Exposures of every source, by the source's key, or its error: see :func:`spxflow.archive.search.find`."""
     from spxflow.archive.search import find
 
     return find(sources, settings, query, bands)

@@ -11,7 +11,7 @@ class ArchiveError(RuntimeError):
 
 
 def reason(error: BaseException) -> str:
-    """Why a query failed, in one line: the innermost error where there was no answer, as its wrappers only repeat it."""
+    """Why a query failed, in one line; where there was no answer, the innermost error, which its wrappers repeat."""
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
         chain.append(inner)

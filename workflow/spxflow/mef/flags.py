@@ -41,6 +41,34 @@ KNOWN_FLAGS: Mapping[str, int] = MappingProxyType(
     }
 )
 
+#: What the FLAGS header says of each flag; nothing is said of those that came with QR3.
+FLAG_MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "TRANSIENT": "transient detected while the ramp was sampled",
+        "OVERFLOW": "overflow detected while the ramp was sampled",
+        "SUR_ERROR": "error in onboard processing",
+        "PHANTOM": "phantom pixel",
+        "REFERENCE": "reference pixel",
+        "NONFUNC": "permanently unusable",
+        "DICHROIC": "low efficiency due to the dichroic",
+        "MISSING_DATA": "onboard data lost",
+        "HOT": "hot pixel",
+        "COLD": "anomalously low signal",
+        "FULLSAMPLE": "the pixel's full sample history is available",
+        "PHANMISS": "phantom correction was not applied",
+        "NONLINEAR": "nonlinearity correction cannot be applied reliably",
+        "PERSIST": "persistent charge above threshold",
+        "OUTLIER": "found by outlier detection",
+        "SOURCE": "on a known source",
+        "GHOST": "affected by a bright source inside the exposure",
+        "GHOST_FPA": "affected by a bright source on another detector",
+        "GHOST_EXT": "affected by a bright source outside the field of view",
+        "BLOOM": "part of a bloom artefact",
+        "SNOWBALL": "part of a snowball artefact",
+        "HALO": "part of a transient halo",
+    }
+)
+
 _QR3_NAME = re.compile(r"MSKN(\d{4})")
 
 

@@ -124,7 +124,7 @@ class TransferSettings:
     retry_after_max_s: float = 600.0
     connect_timeout_s: float = 30.0
     timeout_s: float = 120.0
-    min_rate_kb_s: float = 1.0
+    min_rate_kb_s: float = 10.0
     max_file_mb: float = 200.0
 
     @classmethod
