@@ -121,7 +121,7 @@ def read_observations(path: Path | str) -> tuple[Observation, ...]:
     with open(path, newline="", encoding="utf-8") as stream:
         try:
             return tuple(_from_text(row) for row in csv.DictReader(stream))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}: not an observation table ({error}); remove it to ask again") from None
 
 
