@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test benchmark lint docs clean
+.PHONY: install demo test compat benchmark lint docs clean
 
 install: $(STAMP)
 
@@ -23,6 +23,10 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest -n 2
+
+# oldest and newest dependencies, each Python that is here
+compat:
+	tests/compat/run
 
 # PEER=path/to/python/with/spxquery compares with SPXQuery 0.4.1 as well
 benchmark: install

@@ -32,7 +32,9 @@ def read_stamp(record, config, source_directory, size_px):
     )
     try:
         calibration = load(config, record["release"], record["detector"], slim) if changed else None
-        return stamps.read_stamp(image, record, config["photometry"]["bad_flags"], size_px, calibration)
+        method = config["photometry"]
+        offset_px = method["psf"]["offset_px"]
+        return stamps.read_stamp(image, record, method["bad_flags"], size_px, calibration, offset_px)
     except (InvalidFile, OSError, CalibrationUnavailableError):
         return None
 

@@ -49,13 +49,13 @@ def superseded_answer(found, max_age_days):
     """
     try:
         earlier = files.read_json(found)
-    except (OSError, ValueError):
+        if earlier.get("asked_in_vain"):
+            return f"{earlier['query_time']}, asked in vain: {earlier['asked_in_vain']}"
+        age_s = time.time() - datetime.datetime.fromisoformat(earlier["query_time"]).timestamp()
+        too_old = max_age_days is not None and age_s > max_age_days * _DAY_S
+        return earlier["query_time"] if too_old else earlier["supersedes"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
-    if earlier.get("asked_in_vain"):
-        return f"{earlier['query_time']}, asked in vain: {earlier['asked_in_vain']}"
-    age_s = time.time() - datetime.datetime.fromisoformat(earlier["query_time"]).timestamp()
-    too_old = max_age_days is not None and age_s > max_age_days * _DAY_S
-    return earlier["query_time"] if too_old else earlier["supersedes"]
 
 
 class Questions:
@@ -171,8 +171,8 @@ def is_current(found, config, source):
     """Whether an earlier answer, with its account in the file ``found``, is to the question that would be asked now."""
     try:
         earlier = files.read_json(Path(found))
-    except (OSError, ValueError):
+        too_old = superseded_answer(found, config["query"]["max_age_days"]) != earlier["supersedes"]
+        moved = earlier.get("position") != position_of(source)
+        return earlier["search"] == search_of(config) and not moved and not too_old
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    too_old = superseded_answer(found, config["query"]["max_age_days"]) != earlier["supersedes"]
-    moved = earlier.get("position") != position_of(source)
-    return earlier["search"] == search_of(config) and not moved and not too_old

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from spxflow import archive, files, sources
+from spxflow.archive.names import ResolvedName
 from spxflow.errors import ConfigError
 
 
@@ -18,9 +19,12 @@ def main(config):
     ConfigError
         When a position, catalogue or name cannot be used.
     """
-    _refuse_unwritable(Path(config["outdir"]))
+    refuse_unwritable("outdir", config["outdir"])
     if config["sources"] is not None:
-        return sources.read_catalogue(config["sources"], config["epoch_yr"])
+        catalogue = sources.read_catalogue(config["sources"], config["epoch_yr"])
+        for key in catalogue.keys() & _OWN_NAMES:
+            raise ConfigError(f"sources: {config['sources']}: id {key!r} is a file of the whole catalogue; rename it")
+        return catalogue
     if config["ra"] is None and config["name"] is not None:
         config = config | _resolved(config)
     if config["ra"] is None:
@@ -29,22 +33,39 @@ def main(config):
     return {source.key: source}
 
 
-def _refuse_unwritable(outdir):
-    existing = next(path for path in (outdir.absolute(), *outdir.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"outdir: got {str(outdir)!r}, takes a directory that can be written; {existing} is none")
+_OWN_NAMES = {"images", "logs", "index.html", "catalogue.csv", "catalogue.parquet"}  # in outdir, beside the sources
+
+
+def refuse_unwritable(option, directory):
+    """Raise `ConfigError` when the directory that an option names cannot be written, nor made."""
+    try:
+        wanted = Path(directory).absolute()
+        existing = next(path for path in (wanted, *wanted.parents) if path.exists())
+        writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    except (OSError, ValueError):  # too long, or no path at all
+        existing, writable = "it", False
+    if not writable:
+        raise ConfigError(
+            f"{option}: got {str(directory)[:80]!r}, takes a directory that can be written; {existing} is none"
+        )
 
 
 def _resolved(config):
     """Position and motion of a named object, asked for once and then kept with the source."""
     kept = Path(config["outdir"]) / sources.directory_key(config["name"]) / "records" / "name.json"
-    found = files.read_json(kept) if kept.exists() else {"name": None}
-    if found["name"] != config["name"]:
+    try:
+        found = ResolvedName(**files.read_cache(kept))
+    except (OSError, ValueError, TypeError):
+        found = None
+    if found is None or found.name != config["name"]:
         try:
-            found = asdict(archive.resolve_name(config["name"], archive.ArchiveSettings.from_config(config)))
+            found = archive.resolve_name(config["name"], archive.ArchiveSettings.from_config(config))
+            files.write_json(kept, asdict(found), indent=1)
         except archive.ArchiveError as error:
             raise ConfigError(str(error)) from None
-        files.write_json(kept, found, indent=1)
+        except OSError as error:
+            raise ConfigError(f"outdir: {kept} cannot be written ({error.strerror})") from None
+    found = asdict(found)
     return {
         "ra": found["ra_deg"],
         "dec": found["dec_deg"],

@@ -26,7 +26,7 @@ REFUSED = [
     ({"download": {"connections": 0}}, "download.connections: got 0, takes a whole number at least 1 and at most"),
     ({"archive": "x"}, "archive: got 'x', takes a section of options"),
     ({"archive": {"url": "ftp://x"}}, "archive.url: got 'ftp://x', takes an http(s) URL"),
-    ({"query": {"mjd_min": "nan"}}, "query.mjd_min: got nan, takes a number or null"),
+    ({"query": {"mjd_min": "nan"}}, "query.mjd_min: got nan, takes a modified Julian date"),
     ({"query": {"mjd_min": 2, "mjd_max": 1}}, "query.mjd_min: got 2"),
     ({"pmra_masyr": "inf"}, "pmra_masyr: got inf, takes a number at least"),
     ({"sources": "a.csv", "ra": 1, "dec": 1}, "sources: got a catalogue besides ra and dec"),

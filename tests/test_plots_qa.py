@@ -1,9 +1,11 @@
 """Stamps of exposures and the quality sheet made of them."""
 
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from level2 import CORE, file_bytes, level2_hdus
 from matplotlib.patches import Circle
 from records import SOURCE
@@ -12,10 +14,14 @@ from spxflow.measure import UJY_PER_ARCSEC2, describe_file, measure
 from spxflow.mef import read_exposure
 from spxflow.plots_qa import QaSettings, choose, exposure_name, qa_figure, qa_sheet
 from spxflow.quality import judge
-from spxflow.settings import PhotometrySettings, QualitySettings
+from spxflow.scene import cut_out
+from spxflow.settings import PhotometrySettings, PsfSettings, QualitySettings
 from spxflow.sources import Source
 from spxflow.stamps import make_stamp, read_stamp
 from spxflow.tables import empty_record
+
+sys.path.insert(0, str(REPOSITORY))
+from scripts import draw_qa_sheet
 
 SKY, ZODI, NOISE, PEAK_FLUX = 0.05, 0.15, 0.005, 3000.0
 METHOD = PhotometrySettings()
@@ -80,6 +86,48 @@ def test_the_residual_is_noise(star):
 def test_bad_pixels_are_masked_and_the_source_flag_is_not(star):
     stamp = stamp_of(star)
     assert [tuple(place) for place in np.argwhere(stamp.masked)] == [(9, 7)]
+
+
+@pytest.mark.parametrize(("variance", "is_masked"), [(0.0, True), (-1e-5, True), (np.inf, True), (np.nan, False)])
+def test_pixels_are_masked_by_their_variance_as_in_the_measurement(star, variance, is_masked):
+    content, record = star
+    exposure = read_exposure(content)
+    planes = exposure.variance.copy()
+    planes[28, 31] = variance
+    changed = replace(exposure, variance=planes)
+    stamp = make_stamp(changed, record, METHOD.bad_flags, 15)
+    assert stamp.masked[28 - 30 + 7, 31 - 29 + 7] == is_masked
+    scene = cut_out(changed, 29.3, 30.1, METHOD)
+    first_x, first_y = (record["x_det"] - stamp.x - scene.x_det0, record["y_det"] - stamp.y - scene.y_det0)
+    same = np.s_[round(first_y) : round(first_y) + 15, round(first_x) : round(first_x) + 15]
+    assert np.array_equal(stamp.masked, ~scene.good[same])
+
+
+def test_the_model_is_where_the_measurement_has_it():
+    """A star beside its WCS position: measured and drawn with the offset, nothing of it is left."""
+    offset = (0.4, -0.3)
+    content, record = observed(29.3 + offset[0], 30.1 + offset[1])
+    exposure = read_exposure(content)
+    source = Source("star", "star", *(float(value) for value in exposure.wcs.pixel_to_sky(29.3, 30.1)))
+    record = record | measure(exposure, source, PhotometrySettings(psf=PsfSettings(offset_px=offset)))
+    with_offset = make_stamp(exposure, record, METHOD.bad_flags, 15, offset)
+    without = make_stamp(exposure, record, METHOD.bad_flags, 15)
+    assert (with_offset.x, with_offset.y) == (without.x, without.y) == pytest.approx((7.3, 7.1), abs=1e-6)
+    assert with_offset.residual[~with_offset.masked].std() == pytest.approx(NOISE, rel=0.2)
+    assert without.residual[~without.masked].std() > 5 * NOISE
+
+
+def test_sheet_and_report_draw_the_model_with_the_offset_configured(star, tmp_path):
+    content, record = star
+    stem = "level2_2025W25_1B_0062_1D3_spx_l2b-v20-2025-200"
+    (tmp_path / "data" / "D3").mkdir(parents=True)
+    (tmp_path / "data" / "D3" / f"{stem}.fits").write_bytes(content)
+    options = config.defaults()
+    options["photometry"]["psf"]["offset_px"] = [0.4, -0.3]
+    drawn = draw_qa_sheet.read_stamp(record | {"file": f"{stem}.fits"}, options, str(tmp_path), 15)
+    expected = make_stamp(read_exposure(content), record, METHOD.bad_flags, 15, (0.4, -0.3))
+    np.testing.assert_allclose(drawn.model, expected.model, atol=1e-9)
+    assert np.abs(drawn.model - stamp_of(star).model).max() > 0.1 * expected.model.max()
 
 
 def test_outside_the_image_there_is_nothing():

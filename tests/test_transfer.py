@@ -261,7 +261,7 @@ def test_an_archive_that_is_gone_is_a_reason_and_soon_known(exposures, tmp_path)
     gone = replace(exposures[0], url="http://127.0.0.1:1/ibe/data/spherex/x.fits")
     requests = [fetched(gone, tmp_path, settings)[0] for _ in range(4)]
     assert {record.status for record in requests} == {"download_failed"}
-    assert "no answer from 127.0.0.1:1" in requests[0].reason
+    assert "127.0.0.1:1: no answer" in requests[0].reason
     assert [record.requests for record in requests] == [3, 1, 1, 1]
 
 

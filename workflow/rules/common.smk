@@ -1,4 +1,5 @@
 # Configuration, sources and the input functions of the rules.
+import errno
 import functools
 import os
 import resource
@@ -181,8 +182,14 @@ def inputs_of(key):
 
 
 def refuse_forgotten_sources():
-    """Stop where the notes by which Snakemake sees what changed are somewhere else."""
+    """Stop where the notes by which Snakemake sees what changed are somewhere else, or caches cannot be written."""
     try:
+        if NEEDS_CALIBRATION:
+            read_sources.refuse_unwritable(
+                "calibration.directory", config["calibration"]["directory"]
+            )
+        if config["archive"]["service"] == "obscore":
+            read_sources.refuse_unwritable("archive.cache", config["archive"]["cache"])
         for key in SOURCES:
             inputs_of(key).refuse_forgotten()
     except ConfigError as error:
@@ -214,7 +221,7 @@ def hold_source_locks():
             ) from None
         except OSError as error:
             raise WorkflowError(
-                f"{OUT}/{key}: cannot be written ({error.strerror})"
+                f"{OUT}/{key}: cannot be written ({error.strerror}); make room or choose another outdir"
             ) from None
 
 
@@ -229,6 +236,12 @@ def stop_when_told():
         signal.signal(number, told)
 
 
+NO_ROOM = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+}
+
+
 def logged(log, main, *arguments, **options):
     """Call the function of a script; what it did not expect goes to the job's log as well as up."""
     try:
@@ -237,7 +250,12 @@ def logged(log, main, *arguments, **options):
         raise KeyboardInterrupt from None  # which Snakemake takes for the end of the run, not for a fault of the job
     except archive.ArchiveError as error:
         raise WorkflowError(str(error)) from None
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise WorkflowError(
+                f"{error.filename or OUT}: cannot be written ({error.strerror});"
+                " make room or choose another outdir, then run again: it goes on where it stopped"
+            ) from None
         with open(log[0], "a", encoding="utf-8") as stream:
             stream.write(traceback.format_exc())
         raise
@@ -278,7 +296,8 @@ def source_facts(wildcards):
     """The source as plain values."""
     if wildcards.source not in SOURCES:
         raise WorkflowError(
-            f"{wildcards.source}: not a source of this run, which has {', '.join(SOURCES)}"
+            f"{wildcards.source}: not a source of this run, which has {', '.join([*SOURCES][:5])}"
+            f"{', ...' * (len(SOURCES) > 5)}; give it its position and name, or add it to the catalogue"
         )
     return asdict(SOURCES[wildcards.source])
 

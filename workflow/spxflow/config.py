@@ -100,8 +100,8 @@ def _refuse_unknown(given: Any, schema: Mapping[str, Any], path: tuple[str, ...]
 
 
 def _suggestion(key: str, known: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    if near:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5) or [key.lower()]
+    if near[0] in known:
         return f"; did you mean {'.'.join((*path, near[0]))}?"
     elsewhere = [option for option, _ in options() if option.rsplit(".", 1)[-1] == key]
     if elsewhere:
@@ -255,10 +255,18 @@ def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"{absent}: got nothing, takes a position since the other coordinate is given")
     if config["sources"] is not None and config["ra"] is not None:
         raise ConfigError("sources: got a catalogue besides ra and dec, takes one or the other")
-    query = config["query"]
-    if query["mjd_min"] is not None and query["mjd_max"] is not None and query["mjd_min"] > query["mjd_max"]:
+    query, zodi = config["query"], config["photometry"]["zodi"]
+    if None not in (query["mjd_min"], query["mjd_max"]) and query["mjd_min"] > query["mjd_max"]:
         raise ConfigError(
             f"query.mjd_min: got {query['mjd_min']}, takes a time before query.mjd_max {query['mjd_max']}"
+        )
+    if zodi["scale_min"] >= zodi["scale_max"]:
+        raise ConfigError(
+            f"photometry.zodi.scale_min: got {zodi['scale_min']}, takes less than scale_max {zodi['scale_max']}"
+        )
+    if config["plot"]["ylim_percentiles"][0] >= config["plot"]["ylim_percentiles"][1]:
+        raise ConfigError(
+            f"plot.ylim_percentiles: got {config['plot']['ylim_percentiles']}, takes the lower percentile first"
         )
     if shares_images(config) and not config["download"]["keep"]:
         raise ConfigError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +58,22 @@ def read_json(path: Path | str) -> Any:
     """Read a JSON file."""
     with open(path, encoding="utf-8") as stream:
         return json.load(stream)
+
+
+def read_cache(path: Path | str) -> Any:
+    """Read a JSON file that other users may have written.
+
+    Raises
+    ------
+    OSError
+        Also when it is another user's, and everybody may write it or its directory.
+    """
+    path = Path(path)
+    for place in (path, path.parent):
+        status = place.stat()
+        if status.st_uid != os.geteuid() and status.st_mode & stat.S_IWOTH:
+            raise PermissionError(errno.EPERM, "another user's, writable by everybody", str(place))
+    return read_json(path)
 
 
 def read_records(paths: Iterable[Path | str]) -> Iterator[Any]:

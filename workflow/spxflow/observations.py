@@ -111,11 +111,21 @@ def write_observations(path: Path | str, observations: Iterable[Observation]) ->
 
 
 def read_observations(path: Path | str) -> tuple[Observation, ...]:
-    """Read a table written by :func:`write_observations`."""
+    """Read a table written by :func:`write_observations`.
+
+    Raises
+    ------
+    ValueError
+        When it is no such table.
+    """
     with open(path, newline="", encoding="utf-8") as stream:
-        return tuple(_from_text(row) for row in csv.DictReader(stream))
+        try:
+            return tuple(_from_text(row) for row in csv.DictReader(stream))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: not an observation table ({error}); remove it to ask again") from None
 
 
 def _from_text(row: dict[str, str]) -> Observation:
     values: dict[str, Any] = {name: float(text) if name in _NUMBERS else text for name, text in row.items()}
+    parse_stem(values["stem"])
     return Observation(**values)

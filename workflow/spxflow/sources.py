@@ -41,7 +41,8 @@ def parse_ra_deg(value: float | int | str) -> float:
     """Right ascension in degrees from degrees or sexagesimal hours (``14:15:46.25``, ``14h15m46.25s``)."""
     ra_deg = _parse_angle(value, "ra", sexagesimal_unit="hourangle")
     if not 0.0 <= ra_deg < 360.0:
-        raise ConfigError(f"ra: got {value}, takes degrees from 0 up to 360, or hours as 14:15:46.25")
+        swapped = " (are ra and dec swapped?)" if -90.0 <= ra_deg < 0.0 else ""
+        raise ConfigError(f"ra: got {value}, takes degrees from 0 up to 360, or hours as 14:15:46.25{swapped}")
     return ra_deg
 
 
@@ -56,20 +57,24 @@ def parse_dec_deg(value: float | int | str) -> float:
 def _parse_angle(value: float | int | str, option: str, sexagesimal_unit: str) -> float:
     try:
         angle_deg = float(value)
-    except (TypeError, ValueError):
-        angle_deg = _parse_sexagesimal(str(value), option, sexagesimal_unit)
+    except (TypeError, ValueError, OverflowError):
+        angle_deg = _parse_sexagesimal(str(value), sexagesimal_unit)
     if isinstance(value, bool) or not math.isfinite(angle_deg):
-        raise ConfigError(f"{option}: got {value}, takes a number of degrees or a sexagesimal position")
+        example = {"ra": "213.94 or 14:15:46.25", "dec": "-11.5 or -11:29:43.4"}[option]
+        got = repr(value) if isinstance(value, str) else value
+        raise ConfigError(
+            f"{option}: got {str(got)[:80]}, takes a number of degrees or a sexagesimal position, as {example}"
+        )
     return angle_deg
 
 
-def _parse_sexagesimal(text: str, option: str, unit: str) -> float:
+def _parse_sexagesimal(text: str, unit: str) -> float:
     from astropy.coordinates import Angle
 
     try:
         return float(Angle(text, unit=unit).deg)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{option}: got {text!r}, takes a number of degrees or a sexagesimal position") from error
+    except (ValueError, TypeError, OverflowError):
+        return math.nan
 
 
 def position_name(ra_deg: float, dec_deg: float) -> str:
@@ -156,9 +161,10 @@ def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0, option: s
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             lines = [(number, line) for number, line in enumerate(stream, start=1) if _holds_data(line)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{option}: got {str(path)!r}, takes a CSV catalogue that can be read ({error})") from None
-    rows = csv.reader(line for _, line in lines)
+        rows = iter(list(csv.reader(line for _, line in lines)))
+    except (OSError, ValueError, csv.Error) as error:
+        why = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
+        raise ConfigError(f"{option}: got {str(path)!r}, takes a CSV catalogue that can be read ({why})") from None
     columns = _find_columns(next(rows, []), f"{option}: {path}")
     catalogue: dict[str, Source] = {}
     for (number, _), row in zip(lines[1:], rows, strict=False):
@@ -193,7 +199,8 @@ def _find_columns(header: list[str], where: str) -> dict[str, int]:
     }
     for column in ("ra", "dec"):
         if column not in found:
-            raise ConfigError(f"{where} has no column {column}; it has {', '.join(header) or 'no header'}")
+            has = " ".join(", ".join(header).split())[:100] or "no header"
+            raise ConfigError(f"{where} has no column {column}; it has {has}; columns are separated by commas")
     return found
 
 

@@ -192,7 +192,8 @@ def variability(
 
     chi2, dof, p_value
         Departures of repeats from their means, against constancy; ``p_value`` is the chance of a larger chi-square
-        from a constant source. ``p_value_without_largest``: the same without the exposure that departs most.
+        from a constant source. ``chi2_without_largest``, ``p_value_without_largest``: the same without the exposure
+        that departs most, against constant sources without the one that departs most of theirs.
     excess_variance, excess_variance_err
         Relative variance beyond the errors, moment estimate ``(chi2 - dof) / C`` with C from the relative weights
         (DerSimonian & Laird 1986), negative when there is less scatter than the errors say; ``rms_fraction`` is its
@@ -205,19 +206,24 @@ def variability(
         The exposure that departs most, in standard errors, and the chance that any of ``trials`` does (Šidák).
     passes
         Flux of each survey pass relative to their mean, at matched wavelength.
+    releases, harmonised, note
+        Data releases of the repeats; whether a gain map was applied to all those of the earlier release, None where
+        they are of one release; what to beware of, or None.
     bands, groups
         The same for each detector, and chi-square for each group of repeats.
     """
     repeats = find_repeats(records, settings, spectrum)
     bands = [records[row]["band"] for row in repeats.row]
+    draws = _drawn(repeats)
     return {
         "settings": {**asdict(settings), "statuses": list(spectrum.statuses)},
         "n_exposures": len(records),
         "n_repeats": len(repeats),
         "n_groups": len(repeats.sizes),
+        **_releases([records[row] for row in repeats.row]),
         **_constancy(repeats),
-        "p_value_without_largest": _p_value_without_largest(repeats),
-        **_von_neumann(repeats),
+        **_without_largest(repeats, draws[:, 0]),
+        **_von_neumann(repeats, draws[:, 1]),
         "largest_deviation": _largest_deviation(repeats, records),
         "passes": _passes(repeats, spectrum.pass_gap_days),
         "bands": {
@@ -260,30 +266,58 @@ def _group_medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return np.array([medians[number] for number in group])
 
 
-def _p_value_without_largest(repeats: Repeats) -> float | None:
-    """The chi-square's p-value with the largest departure, and the degree of freedom it had, left out."""
+def _drawn(repeats: Repeats) -> np.ndarray:
+    """Chi-square without the largest departure, and von Neumann's ratio, of constant sources, (_DRAWS, 2).
+
+    Departures within a group are tied to each other, so what a constant source gives is drawn, not looked up.
+    """
+    if repeats.dof < 1:
+        return np.zeros((_DRAWS, 2))
+    rng = np.random.default_rng(0)
+    order = _in_time(repeats)
+    share = repeats.error**-2 / _summed(repeats.error**-2, repeats.group)
+    drawn = []
+    for _ in range(_DRAWS):
+        noise = repeats.error * rng.standard_normal(len(repeats))
+        departure = noise - _summed(share * noise, repeats.group)
+        sigma = departure / (repeats.error * np.sqrt(1.0 - share))
+        chi2 = float(((departure / repeats.error) ** 2).sum())
+        drawn.append((_rest(chi2, sigma), _ratio(sigma[order])))
+    return np.array(drawn)
+
+
+def _in_time(repeats: Repeats) -> np.ndarray:
+    return np.lexsort((repeats.group, repeats.mjd))
+
+
+def _rest(chi2: float, sigma: np.ndarray) -> float:
+    """Chi-square without the exposure that departs most: it takes its own sigma squared with it."""
+    return max(chi2 - float(np.max(sigma**2)), 0.0)
+
+
+def _without_largest(repeats: Repeats, drawn: np.ndarray) -> dict[str, Any]:
+    """Chi-square of the others, and the chance of a larger one: a gamma distribution of the draws' mean and variance.
+
+    Not a chi-square distribution of one degree of freedom less: what is left out is the largest of all, so that even a
+    constant source loses more than 1.
+    """
+    from scipy.special import gammaincc
+
     if repeats.dof < 2:
-        return None
-    largest = float(np.max(repeats.sigma**2))
-    return _chi2_p_value(max(repeats.chi2 - largest, 0.0), repeats.dof - 1)
+        return {"chi2_without_largest": None, "p_value_without_largest": None}
+    rest = _rest(repeats.chi2, repeats.sigma)
+    mean, variance = float(drawn.mean()), float(drawn.var())
+    p_value = float(gammaincc(mean**2 / variance, rest * mean / variance))
+    return {"chi2_without_largest": rest, "p_value_without_largest": p_value}
 
 
-def _von_neumann(repeats: Repeats) -> dict[str, Any]:
+def _von_neumann(repeats: Repeats, drawn: np.ndarray) -> dict[str, Any]:
     from scipy.special import ndtr
 
     if len(repeats) < 4:
         return {"von_neumann": None, "von_neumann_expected": None, "von_neumann_p_value": None}
-    order = np.lexsort((repeats.group, repeats.mjd))
-    ratio = _ratio(repeats.sigma[order])
-    # Departures within a group are tied to each other, so what a constant source gives is drawn, not looked up.
-    rng = np.random.default_rng(0)
-    share = repeats.error**-2 / _summed(repeats.error**-2, repeats.group)
-    constant = []
-    for _ in range(_DRAWS):
-        noise = repeats.error * rng.standard_normal(len(repeats))
-        departure = noise - _summed(share * noise, repeats.group)
-        constant.append(_ratio((departure / (repeats.error * np.sqrt(1.0 - share)))[order]))
-    expected, spread = float(np.mean(constant)), float(np.std(constant))
+    ratio = _ratio(repeats.sigma[_in_time(repeats)])
+    expected, spread = float(drawn.mean()), float(drawn.std())
     return {
         "von_neumann": ratio,
         "von_neumann_expected": expected,
@@ -294,6 +328,26 @@ def _von_neumann(repeats: Repeats) -> dict[str, Any]:
 def _ratio(z: np.ndarray) -> float:
     """Mean square successive difference over the variance."""
     return float((np.diff(z) ** 2).mean() / z.var())
+
+
+def _releases(compared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Which data releases are compared with each other, and whether they are on one scale."""
+    releases = sorted({record["release"] for record in compared if record["release"]})
+    if len(releases) < 2:
+        return {"releases": releases, "harmonised": None, "note": None}
+    earlier = [record for record in compared if record["release"] and record["release"] != releases[-1]]
+    bare = [record for record in earlier if not _has_gain(record)]
+    note = (
+        f"{' and '.join(releases)} are compared, and no gain map was applied to {len(bare)} of the {len(earlier)} "
+        "exposures of the earlier release: the releases differ in gain, which looks like variation"
+    )
+    return {"releases": releases, "harmonised": not bare, "note": note if bare else None}
+
+
+def _has_gain(record: Mapping[str, Any]) -> bool:
+    """Whether the column ``calibration`` names a gain map that the fluxes were multiplied by."""
+    parts = dict(part.partition(": ")[::2] for part in (record["calibration"] or "").split("; "))
+    return parts.get("gain", "none") != "none"
 
 
 def _largest_deviation(repeats: Repeats, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from spxflow.archive.errors import ArchiveError, reason
 from spxflow.archive.session import QuerySession
 from spxflow.archive.settings import ArchiveSettings
 from spxflow.archive.tables import rows, text
-from spxflow.files import read_json, waited_lock, write_json
+from spxflow.files import read_cache, waited_lock, write_json
 
 _DAY_S = 86400.0
 
@@ -74,7 +74,7 @@ def _ask(
 
 def _kept(store: Path) -> dict[str, tuple[tuple[str, ...], float]]:
     try:
-        kept = read_json(store)
+        kept = read_cache(store)
         return {str(did): (tuple(map(str, addresses)), float(asked)) for did, (addresses, asked) in kept.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

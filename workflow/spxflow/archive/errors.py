@@ -15,9 +15,12 @@ def reason(error: BaseException) -> str:
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
         chain.append(inner)
+    proxy = any("proxy" in f"{type(one).__name__}: {one}".lower() for one in chain)
+    see = "see http_proxy, https_proxy and no_proxy" if proxy else "is the network up, and the address right?"
     if any(isinstance(one, (ConnectionError, TimeoutError, socket.gaierror)) for one in chain):
-        return f"no answer: {one_line(chain[-1]) or type(chain[-1]).__name__}"
-    return one_line(error)
+        inner = getattr(chain[-1], "strerror", None) or chain[-1]
+        return f"no answer{' of the proxy' * proxy}: {one_line(inner) or type(inner).__name__}; {see}"
+    return f"{one_line(error)}; {see}" if proxy else one_line(error)
 
 
 def one_line(error: BaseException | str, length: int = 200) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from spxflow.archive.errors import ArchiveError, one_line
+from spxflow.archive.errors import ArchiveError, reason
 from spxflow.archive.settings import ArchiveSettings
 
 _SERVERS = "SNV"
@@ -49,7 +49,7 @@ def resolve_name(name: str, settings: ArchiveSettings) -> ResolvedName:
             response = session.get(url)
             response.raise_for_status()
     except (RequestException, ValueError) as error:
-        silent = f"{settings.sesame_url} does not answer ({one_line(error, 120)})"
+        silent = f"{settings.sesame_url} does not answer ({reason(error)})"
         raise ArchiveError(f"name {name!r} cannot be resolved, {silent}: {instead}") from error
     position = _POSITION.search(response.text)
     if position is None:

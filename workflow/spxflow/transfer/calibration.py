@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from spxflow.archive.calibration import LARGEST_LISTING, CalibrationFile, latest_file
 from spxflow.archive.errors import ArchiveError
-from spxflow.files import partial_path, read_json, write_json
+from spxflow.files import partial_path, read_cache, write_json
 from spxflow.mef.blocks import InvalidFile
 from spxflow.observations import Observation
 from spxflow.transfer.client import Body, HttpClient, http_client
@@ -225,7 +225,7 @@ def _check_fits(path: Path, digest: str) -> None:
 def _recorded(directory: Path) -> tuple[KeptFile | None, float]:
     """The file in use and when newer ones were looked for; None when it is not there as it was written."""
     try:
-        content = read_json(directory / "latest.json")
+        content = read_cache(directory / "latest.json")
         file = CalibrationFile(**{name: content[name] for name in CalibrationFile.__dataclass_fields__})
         path = directory / file.name
         if path.parent != directory or path.stat().st_size != content["size"]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import spxflow
-from spxflow.archive.errors import one_line
+from spxflow.archive.errors import one_line, reason
 from spxflow.archive.urls import moved_url
 from spxflow.retries import Backoff, go_on, passes, retry_after_s, unless_stopped, wait
 from spxflow.transfer.faults import INVALID_FILE, TransferFault
@@ -217,7 +217,7 @@ class HttpClient:
             )
         except requests.RequestException as error:
             self._silences[host] = self._silences.get(host, 0) + 1
-            raise TransferFault(f"no answer from {host}: {_named(error)}") from error
+            raise TransferFault(f"{host}: {reason(error)}") from error
         self._silences[host] = 0
         return _Open(response)
 

@@ -69,7 +69,7 @@ def fetch(
     except TransferFault as fault:
         status, reason = fault.status, fault.reason
     except OSError as error:
-        status, reason = DOWNLOAD_FAILED, f"the file cannot be written: {error}"
+        status, reason = DOWNLOAD_FAILED, f"the file cannot be written: {error.strerror or error}"
     return TransferRecord(
         stem=observation.stem,
         status=status,
