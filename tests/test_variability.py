@@ -39,6 +39,13 @@ def test_p_values_are_flat_for_faint_sources_of_many_passes_too():
     assert kstest(p_values, "uniform").pvalue > 0.01
 
 
+def test_p_values_of_constant_sources_without_their_largest_are_flat_too(constant):
+    p_values = [one["p_value_without_largest"] for one in constant]
+    assert kstest(p_values, "uniform").pvalue > 0.01
+    assert np.mean(p_values) == pytest.approx(0.5, abs=3.0 / (12 * len(constant)) ** 0.5)
+    assert all(one["chi2_without_largest"] < one["chi2"] - 1.0 for one in constant)
+
+
 def test_the_largest_of_constant_sources_is_no_surprise(constant):
     p_values = [one["largest_deviation"]["p_value"] for one in constant]
     assert kstest(p_values, "uniform").pvalue > 0.01
@@ -72,6 +79,11 @@ def test_a_bright_source_that_is_dimmer_in_one_pass_is_found(seed):
     first, second = found["passes"]
     assert second["relative_flux"] / first["relative_flux"] == pytest.approx(0.9, abs=0.01)
     assert found["rms_fraction"] == pytest.approx(0.1 / 2**0.5, rel=0.35)
+
+
+def test_a_source_that_varies_in_many_exposures_does_so_without_the_largest():
+    found = result(simulate(0, snr=50.0, dimming=lambda mjd: 0.9 if mjd > 60900.0 else 1.0))
+    assert found["p_value_without_largest"] < 1e-6
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -174,6 +186,49 @@ def test_a_systematic_error_enlarges_the_errors():
     strict, lenient = result(exposures), result(exposures, systematic_error=0.05)
     assert lenient["chi2"] < 0.5 * strict["chi2"]
     assert lenient["p_value"] > 0.99
+
+
+# --- releases ----------------------------------------------------------------------------------
+
+GAIN = "psf: in the file; gain: gain_factor_D1.fits"
+NO_GAIN = "psf: in the file; gain: none"
+
+
+def of_releases(first, second, calibration):
+    """A constant source whose passes are of two releases; the column ``calibration`` of the first."""
+    exposures = simulate(0)
+    for one in exposures:
+        early = one["mjd"] < 60900.0
+        one["release"], one["calibration"] = (first, calibration) if early else (second, NO_GAIN)
+    return exposures
+
+
+def test_one_release_needs_no_harmonising():
+    found = result(of_releases("QR3", "QR3", NO_GAIN))
+    assert (found["releases"], found["harmonised"], found["note"]) == (["QR3"], None, None)
+
+
+def test_harmonised_releases_are_told():
+    found = result(of_releases("QR2", "QR3", GAIN))
+    assert (found["releases"], found["harmonised"], found["note"]) == (["QR2", "QR3"], True, None)
+
+
+@pytest.mark.parametrize("calibration", [NO_GAIN, None])
+def test_a_mix_of_releases_that_differ_in_gain_has_a_note(calibration):
+    found = result(of_releases("QR2", "QR3", calibration))
+    assert (found["releases"], found["harmonised"]) == (["QR2", "QR3"], False)
+    assert "QR2 and QR3" in found["note"]
+    assert "gain" in found["note"]
+
+
+def test_one_exposure_without_gain_map_is_enough_for_a_note():
+    exposures = of_releases("QR2", "QR3", GAIN)
+    repeats = room.find_repeats(exposures, SETTINGS, SPECTRUM)
+    first = next(row for row in repeats.row if exposures[row]["release"] == "QR2")
+    exposures[first]["calibration"] = NO_GAIN
+    found = result(exposures)
+    assert found["harmonised"] is False
+    assert "1 of the" in found["note"]
 
 
 # --- what is written ---------------------------------------------------------------------------

@@ -161,7 +161,8 @@ def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neig
         settings.primary, record["flux_ujy"] is not None, has_background, masked, settings.max_masked_fraction, seen
     )
     if record["status"] == "ok" and record["estimators_disagree"]:
-        record |= {"status": "flagged", "reason": "psf and aperture flux disagree: an artefact without a flag, or a blend"}
+        record["status"] = "flagged"
+        record["reason"] = "psf and aperture flux disagree: an artefact without a flag, or a blend"
     return record
 
 
