@@ -188,7 +188,8 @@ def test_a_service_that_is_down_is_one_clear_line(releases, service, tmp_path):
     with pytest.raises(archive.ArchiveError) as error:
         found(releases, settings)
     path = "SIA" if service == "sia" else "TAP"
-    assert str(error.value) == f"{url}/{path}: no answer: [Errno 111] Connection refused"
+    hint = "is the network up, and the address right?"
+    assert str(error.value) == f"{url}/{path}: no answer: Connection refused; {hint}"
 
 
 ERROR_DOCUMENT = b"""<?xml version="1.0" encoding="utf-8"?>
@@ -374,7 +375,7 @@ def test_a_catalogue_of_a_service_that_is_down_fails_soon(releases):
         settings = archive.ArchiveSettings(url=local.url, retries=1, retry_wait_s=0.01)
         with pytest.raises(archive.ArchiveError, match="503"):
             find(catalogue(releases.target, 50), settings, ALL, BANDS)
-        assert len(local.requests) <= 8
+        assert len(local.requests) <= 12  # pyvo 1.6 asks more often than later ones
 
 
 # --- DataLink
