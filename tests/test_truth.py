@@ -104,13 +104,12 @@ class Star:
 def isolated(request):
     """Isolated stars of S/N 20 to 100."""
     found = []
-    for index, name in enumerate(names(request.param, "isolated")):
+    for name in names(request.param, "isolated"):
         source = star(request.param, name)
-        for number, (exposure, truth) in enumerate(exposures(request.param, name)):
+        for exposure, truth in exposures(request.param, name):
             bound = best_error(exposure, source, truth["flux_ujy"])
             if 20.0 <= truth["flux_ujy"] / bound <= 100.0:
-                radii = RADII_PX if number % 3 == index % 3 else ()
-                by_radius = {radius: measure(exposure, source, aperture_of(radius)) for radius in radii}
+                by_radius = {radius: measure(exposure, source, aperture_of(radius)) for radius in RADII_PX}
                 record = measure(exposure, source, DEFAULT)
                 found.append(Star(record, truth, bound, exposure.release, by_radius))
     return found
@@ -143,10 +142,9 @@ def test_psf_fluxes_scatter_as_little_as_is_possible(isolated):
 
 @pytest.mark.parametrize("radius_px", RADII_PX)
 def test_total_flux_by_apertures_of_any_size(isolated, radius_px):
-    seen = [(entry.by_radius[radius_px], entry.truth) for entry in isolated if entry.by_radius]
-    flux, error, true = columns(seen, "aperture")
-    assert abs(np.median(flux / true) - 1.0) <= 0.005
-    assert 0.9 <= ((flux - true) / error).std() <= 1.1
+    flux, error, true = columns([(entry.by_radius[radius_px], entry.truth) for entry in isolated], "aperture")
+    assert flux.size > 900
+    assert_unbiased_with_honest_errors(flux, error, true)
 
 
 def test_every_detector_and_release_is_on_the_same_scale(isolated):
@@ -167,21 +165,35 @@ def test_both_releases_are_in_the_second_field():
     assert {file.release for file in field_of("field2").files.values()} == {"qr2", "qr3"}
 
 
+def assert_a_row_for_each_exposure(field, kind, seen, step=1):
+    assert all(record["status"] for record, _ in seen)
+    stems = [file.stem for file in field_of(field).files.values()]
+    expected = [
+        (stem, name)
+        for index, name in enumerate(names(field, kind))
+        for stem in stems[index % step :: step]
+        if (stem, name) in truth_of(field)
+    ]
+    assert [(truth["stem"], truth["source"]) for _, truth in seen] == expected
+
+
 @pytest.mark.parametrize("field", FIELDS)
 def test_nothing_is_measured_as_nothing(field):
     seen = observe(field, "blank", 1)
-    assert all(record["status"] for record, _ in seen)
+    assert_a_row_for_each_exposure(field, "blank", seen)
     assert all(record["flux_ujy"] is not None for record, _ in used(seen))
     assert len(used(seen)) > 0.95 * len(seen)
     for estimator in ("psf", "aperture"):
         flux, error, _ = columns(seen, estimator)
-        assert abs((flux / error).mean()) <= 0.1 + 1e-9
+        assert abs((flux / error).mean()) <= 0.1
         assert 0.93 <= (flux / error).std() <= 1.07
         assert 0.4 < (flux > 0).mean() < 0.6
 
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_faint_sources_are_not_lifted(field):
+    assert_a_row_for_each_exposure(field, "faint", observe_faint(field), step=2)
+    assert len(used(observe_faint(field))) > 0.95 * len(observe_faint(field))
     for estimator in ("psf", "aperture"):
         flux, error, true = columns(observe_faint(field), estimator)
         pulls = (flux - true) / error
@@ -201,12 +213,25 @@ def partner(name):
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_blends_come_apart_when_the_neighbour_is_given(field):
-    seen = observe(field, "blend", 4, neighbour_of=partner)
+    """Both stars of each pair of a separation and a flux ratio: the standard error is 0.15 to 0.27 % a pair.
+
+    The fainter star alone has up to 0.65 %, hence 1 % and two standard errors. Measured in both fields together, that
+    of 2 px and 5:1 is -1.1 % +- 0.4 %: not shown to keep the bar by itself.
+    """
+    seen = observe(field, "blend", 1, neighbour_of=partner)
+    for pair in sorted({name[:-1] for name in names(field, "blend")}):
+        of_pair = [(record, truth) for record, truth in seen if truth["source"][:-1] == pair]
+        for estimator in ("psf", "aperture"):
+            flux, error, true = columns(of_pair, estimator)
+            weights = (true / error) ** 2
+            assert weights.sum() ** -0.5 < 0.005
+            assert abs(np.average(flux / true - 1.0, weights=weights)) <= 0.01
+            flux, error, true = columns([one for one in of_pair if one[1]["source"].endswith("b")], estimator)
+            weights = (true / error) ** 2
+            assert abs(np.average(flux / true - 1.0, weights=weights)) <= 0.01 + 2.0 * weights.sum() ** -0.5
     for estimator in ("psf", "aperture"):
         flux, error, true = columns(seen, estimator)
-        weights = (true / error) ** 2
-        assert abs(np.average(flux / true - 1.0, weights=weights)) <= 0.01
-        assert abs(((flux - true) / error).mean()) <= 0.2
+        assert abs(((flux - true) / error).mean()) <= 0.1
         assert ((flux - true) / error).std() <= 1.2
     close = [record for record, truth in seen if truth["source"].startswith(("blend-01", "blend-02"))]
     assert all(record["is_blended"] for record in close)
@@ -220,7 +245,7 @@ def test_a_flagged_spike_in_the_core_is_never_a_wrong_number_with_status_ok(fiel
     for record, truth in spiked:
         pull = (record["flux_ujy"] - truth["flux_ujy"]) / record["flux_err_ujy"]
         assert record["status"] in ("flagged", "unusable", "edge")
-        assert record["status"] != "flagged" or abs(pull) < 4.0
+        assert record["status"] != "flagged" or abs(pull) <= 3.0
     assert np.std([(r["flux_ujy"] - t["flux_ujy"]) / r["flux_err_ujy"] for r, t in used(spiked)]) < 1.3
 
 
