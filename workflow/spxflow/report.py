@@ -254,6 +254,8 @@ def _variability(result: Record | None) -> str:
         f"flux of survey pass {one['survey_pass']}": f"{one['relative_flux']:.4f} ± {one['relative_flux_err']:.4f}"
         for one in result["passes"]
     }
+    if result["note"]:
+        facts["note"] = result["note"]
     return f"<section><h2>Variability</h2><table>{''.join(_line(fact) for fact in facts.items())}</table></section>"
 
 
