@@ -228,7 +228,7 @@ def _recorded(directory: Path) -> tuple[KeptFile | None, float]:
         content = read_cache(directory / "latest.json")
         file = CalibrationFile(**{name: content[name] for name in CalibrationFile.__dataclass_fields__})
         path = directory / file.name
-        if path.parent != directory or path.stat().st_size != content["size"]:
+        if path.parent != directory or not path.is_file() or path.stat().st_size != content["size"]:
             return None, 0.0
         return KeptFile(file, path, str(content["sha256"])), float(content["checked"])
     except (OSError, ValueError, KeyError, TypeError):
