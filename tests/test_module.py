@@ -30,7 +30,7 @@ rule brightest:
     output:
         "brightest.txt",
     shell:
-        "grep -v '^#' {{input}} | head -n 2 > {{output}}"
+        "grep -v '^#' {{input}} | sed -n 1,2p > {{output}}"
 """
 
 
