@@ -17,7 +17,8 @@ from spxflow.demo import server
 from spxflow.journal import Journal, digest_of
 
 SOURCE = "demo/cloverleaf"
-BATCH = ["batch=true", "bands=D1,D5"]
+FEW = "products=[photometry]"  # where the others are not looked at
+BATCH = ["batch=true", "bands=D1,D5", FEW]
 QUICK = "download={retry_wait_s: 0.05, retry_wait_max_s: 0.5, timeout_s: 10}"
 BRIGHT = ("cloverleaf", "isolated-03", "isolated-04", "isolated-05")
 
@@ -143,7 +144,7 @@ def test_a_killed_batch_goes_on_where_it_was(archive, tmp_path):
 @pytest.mark.parametrize("batch", ["true", "false"])
 def test_images_that_are_not_kept_are_fetched_again_only_when_needed(archive, tmp_path, batch):
     workflow = Workflow(tmp_path, archive.url)
-    config = [f"batch={batch}", "bands=D1", "download={keep: false}"]
+    config = [f"batch={batch}", "bands=D1", "download={keep: false}", FEW]
     workflow.run(config=config)
     assert not list((tmp_path / SOURCE / "data").rglob("*.fits"))
     assert len(files_asked_for(archive)) == 18
@@ -161,7 +162,7 @@ def test_images_that_are_not_kept_are_fetched_again_only_when_needed(archive, tm
 def test_a_catalogue_that_grows_does_the_work_of_what_is_new(archive, catalogue):
     catalogue.archive_url = archive.url
     listed = catalogue.directory / "sources.csv"
-    config = [f"sources={listed}", "bands=D1,D4", "download={mode: slim}"]
+    config = [f"sources={listed}", "bands=D1,D4", "download={mode: slim}", "products=[photometry,combined_plot]"]
     write_sources(listed, archive.holdings.scenario, BRIGHT[:2])
     catalogue.run(config=config)
     before = {
@@ -198,7 +199,7 @@ def test_a_catalogue_that_grows_does_the_work_of_what_is_new(archive, catalogue)
 def test_a_source_that_fails_does_not_stop_the_others(archive, catalogue):
     catalogue.archive_url = archive.url
     listed = catalogue.directory / "sources.csv"
-    config = [f"sources={listed}", "bands=D1", "download={mode: slim}"]
+    config = [f"sources={listed}", "bands=D1", "download={mode: slim}", FEW]
     write_sources(listed, archive.holdings.scenario, BRIGHT[:3])
     spoilt = catalogue.directory / "demo" / BRIGHT[1] / "records" / "photometry.json"
     spoilt.mkdir(parents=True)
@@ -224,6 +225,7 @@ def test_whole_images_are_fetched_once_for_all_sources(archive, catalogue):
     config = [
         f"sources={listed}",
         "bands=D2",
+        FEW,
         "download={mode: full}",
         f"query={{mjd_min: {first[0]}, mjd_max: {first[1] + 0.003}}}",
     ]

@@ -48,7 +48,8 @@ def test_another_workflow_builds_on_the_products(demo_archive, tmp_path, batch):
     (tmp_path / "Snakefile").write_text(SNAKEFILE.format(repository=REPOSITORY), encoding="utf-8")
     options = {
         "ra": 213.942708, "dec": 11.495389, "name": "cloverleaf", "outdir": "results", "bands": ["D3"],
-        "batch": batch, "archive": {"url": demo_archive.url}, "download": {"mode": "slim"},
+        "batch": batch, "products": ["photometry", "lightcurve"], "archive": {"url": demo_archive.url},
+        "download": {"mode": "slim"},
     }  # fmt: skip
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"spxflow": options, "mine": 1}), encoding="utf-8")
     elsewhere.run()
