@@ -189,7 +189,6 @@ RUNS = {
     ),
     "unknown option": (["-n"], {"config": ["bandz=D1"]}, "bandz: no such option; did you mean bands?"),
     "brackets left open": (["-n"], {"config": ["plot={dpi: 3"]}, "plot: got '{dpi: 3', takes a section of options"),
-    "unknown target": (["-n", "photometri"], {}, "No rule to produce photometri"),
     "another source's product": (
         ["-n", "demo/other/results/lightcurve.csv"],
         {},
@@ -210,11 +209,6 @@ RUNS = {
         ["query"],
         {"prepare": close("demo/cloverleaf")},
         "demo/cloverleaf: cannot be written (Permission denied); make room or choose another outdir",
-    ),
-    "disk full": (
-        ["query"],
-        {"before": ["bash", "-c", 'ulimit -f 30; exec "$@"', "bash"]},
-        "demo: cannot be written (File too large); make room or choose another outdir, then run again",
     ),
     "port closed": (["query"], {"config": OFF}, f"{CLOSED}/TAP: no answer: Connection refused; is the network up"),
     "wrong proxy": (
