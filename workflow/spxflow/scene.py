@@ -146,13 +146,20 @@ def cut_out(exposure: Exposure, x: float, y: float, settings: PhotometrySettings
     )
 
 
+def good_pixels(
+    image: NDArray[np.floating], variance: NDArray[np.floating], flags: NDArray[np.integer], bad_bits: int
+) -> Mask:
+    """Pixels with a value, none of the bad flag bits, and a variance that is positive or only missing (NaN)."""
+    return np.isfinite(image) & ~((variance <= 0.0) | np.isinf(variance)) & ((flags & bad_bits) == 0)
+
+
 def _masks(
     image: Array, variance: Array, flags: NDArray[np.integer], exposure: Exposure, settings: PhotometrySettings
 ) -> tuple[Mask, Mask]:
     """Pixels that are not bad, and those of them that are on no known source."""
     bad_bits = mask_of(settings.bad_flags, exposure.flag_bits)
     source_bits = mask_of(settings.background_flags, exposure.flag_bits)
-    good = np.isfinite(image) & ~((variance <= 0.0) | np.isinf(variance)) & ((flags & bad_bits) == 0)
+    good = good_pixels(image, variance, flags, bad_bits)
     return good, good & ((flags & source_bits) == 0)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spxflow.measure import UJY_PER_ARCSEC2
 from spxflow.mef import Calibration, Exposure, SkyWindow, read_exposure
+from spxflow.scene import good_pixels
 
 Array = NDArray[np.float64]
 
@@ -122,15 +123,14 @@ def make_stamp(
     scale, variance = record["zodi_scale"] or 0.0, exposure.variance[inside]
     sky = _background(record) + (scale * exposure.zodi[inside] if scale else 0.0)
     image = np.where(on_image, exposure.image[inside] - sky, np.nan).astype(np.float64)
-    # the same pixels as in spxflow.scene: one that only lacks its variance (NaN) is used
-    bad = ((exposure.flags[inside] & exposure.mask_of(bad_flags)) != 0) | (variance <= 0.0) | np.isinf(variance)
+    good = good_pixels(image, variance, exposure.flags[inside], exposure.mask_of(bad_flags))
     x_model, y_model = record["x_det"] + offset_px[0], record["y_det"] + offset_px[1]
     share = exposure.psf.stamp(x_model, y_model, first_x, first_y, size_px, size_px)
     flux = next((record[name] for name in ("psf_flux_ujy", "flux_ujy") if record[name] is not None), 0.0)
     return Stamp(
         image=image,
         model=flux / (UJY_PER_ARCSEC2 * record["solid_angle_arcsec2"]) * share,
-        masked=bad | ~np.isfinite(image),
+        masked=~good,
         x=record["x_det"] - first_x,
         y=record["y_det"] - first_y,
         aperture_radius_px=record["aperture_radius_px"],
