@@ -101,6 +101,16 @@ EFFECTS = [
         "background_step",
         lambda a, b: step_number(b) < step_number(a) < np.inf,
     ),
+    ("background.gap_px", (1.0, 5.0), {}, a_star, "background_n_pixels", lambda a, b: a > b),
+    ("background.max_radius_px", (5.0, 8.0), {}, a_star, "background_n_pixels", lambda a, b: a < b),
+    (
+        "background.min_pixels",
+        (10, 60),
+        {**NARROW, "photometry.background.fallbacks": []},
+        a_star,
+        "background_step",
+        lambda a, b: step_number(a) < step_number(b) < np.inf,
+    ),
     ("background.clip_sigma", (1.5, 5.0), {}, a_star, "background_n_pixels", lambda a, b: a < b),
     (
         "background.clip_iterations",
