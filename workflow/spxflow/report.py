@@ -314,7 +314,7 @@ def write_index(path: Path | str, title: str, entries: Sequence[Mapping[str, Any
     numbers = [key for key in (entries[0] if entries else ()) if key not in ("name", "report", "picture")]
     headings = "".join(f'<th data-sort="" tabindex="0">{html.escape(str(name))}</th>' for name in ("source", *numbers))
     body = "".join(_index_line(entry, numbers) for entry in entries)
-    table = f"<table><thead><tr>{headings}<th></th></tr></thead><tbody>{body}</tbody></table>"
+    table = f'<div class="index"><table><thead><tr>{headings}<th></th></tr></thead><tbody>{body}</tbody></table></div>'
     parts = {
         "title": html.escape(title),
         "counts": f"{len(entries)} sources",
@@ -333,11 +333,15 @@ def _index_line(entry: Mapping[str, Any], numbers: Sequence[str]) -> str:
     for key in numbers:
         value = entry[key]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            cells.append(f'<td class="number" data-value="{value!r}">{value:.6g}</td>')
+            cells.append(f'<td class="number" data-value="{value!r}">{_short(value)}</td>')
         else:
             cells.append(f"<td>{html.escape('' if value is None else str(value))}</td>")
     image = f'<img class="thumbnail" loading="lazy" alt="" src="{picture}">' if picture else ""
     return f"<tr>{''.join(cells)}<td>{image}</td></tr>"
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _relative_url(path: Any) -> str:

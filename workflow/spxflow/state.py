@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from spxflow import __version__
-from spxflow.config import STATE
+from spxflow.config import STATE, is_batch
 from spxflow.sources import directory_key
 
 _LIBRARIES = ("snakemake", "numpy", "astropy", "scipy", "pyvo", "requests", "matplotlib")
@@ -75,6 +75,7 @@ def _one_source(config: Mapping[str, Any], source: Mapping[str, Any], neighbours
         "dec": source["dec_deg"],
         "name": source["name"] if directory_key(source["name"]) == source["key"] else source["key"],
         "sources": None,
+        "batch": is_batch(config),  # which auto would decide anew without the catalogue, and find other records
         **{option: source[option] for option in ("pmra_masyr", "pmdec_masyr", "parallax_mas", "epoch_yr")},
     }
 
