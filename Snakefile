@@ -9,6 +9,9 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/exposures.smk"
+include: "workflow/rules/run.smk"
 include: "workflow/rules/query.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/photometry.smk"

@@ -12,9 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from spxflow.retries import STOPPING, go_on
-
-__all__ = ["STOPPING", "Processes", "finished", "processes", "threads"]
+from spxflow.retries import go_on
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -90,7 +88,24 @@ class Processes(Executor):
 @functools.cache
 def processes(count: int) -> Processes:
     """The workers of this process, shared by all who ask for as many."""
-    return Processes(count, ("spxflow.measure", "spxflow.transfer.calibration"))
+    return Processes(count, ("spxflow.measure", "spxflow.transfer.calibration", "matplotlib.backends.backend_agg"))
+
+
+def called(pool: Processes, function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function gives that is called in a worker; once more, :func:`alone`, when the worker died.
+
+    All tasks of a pool fail with the one that kills a worker, so this may have been another.
+    """
+    try:
+        return pool.submit(function, *arguments).result()
+    except BrokenProcessPool:
+        return alone(function, *arguments)
+
+
+def alone(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function gives that is called in a process of its own; `BrokenProcessPool` when that dies."""
+    with Processes(1) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def _leave_with_parent() -> None:
