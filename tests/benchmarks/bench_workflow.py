@@ -233,37 +233,42 @@ def growth(home: Path, arguments: argparse.Namespace) -> None:
 
 
 def catalogue(home: Path, arguments: argparse.Namespace) -> None:
-    """Planning of a catalogue, and what the way of decision 8 costs against batches."""
+    """Catalogues of sources x 108 exposures, their planning, and what the way of decision 8 costs against batches."""
     with archive("demo", home) as url:
-        names = _write_catalogue(home / "small.csv", 12)
-        run = Runs(home / "small", url, [f"sources={home / 'small.csv'}", "download={mode: slim}", "bands=D1,D2"])
-        cost = run(PRODUCTS)
-        report(f"catalogue of {len(names)} sources x 36 exposures", cost.wall_s, "s")
-        report("  a source", cost.wall_s / len(names), "s")
-        report("  memory", cost.memory_mb, "MB")
-        report("  nothing to do", run(PRODUCTS).wall_s, "s")
-        one = Runs(home / "one", url, [*target_of("demo"), "download={mode: slim}", "bands=D1,D2"])
+        for count in arguments.catalogues:
+            run = Runs(home / f"run-{count}", url, _catalogue_of(home, count))
+            cost = run(PRODUCTS)
+            report(f"catalogue of {count} sources x 108 exposures", cost.wall_s, "s")
+            report(f"  a source: {count}", cost.wall_s / count, "s")
+            report(f"  cores busy: {count}", cost.cpu_s / cost.wall_s, "")
+            report(f"  memory: {count}", cost.memory_mb, "MB")
+            report(f"  nothing to do: {count}", run(PRODUCTS).wall_s, "s")
+            target = _catalogue_of(home, count + 10)
+            report(f"  ten sources more: {count}", Runs(run.directory, url, target)(PRODUCTS).wall_s, "s")
+        one = Runs(home / "one", url, [*target_of("demo"), "download={mode: slim}"])
         one(PRODUCTS)
         report("a Snakemake of its own for a source (decision 8), at least", one(PRODUCTS).wall_s, "s")
         for count in arguments.sources:
-            _write_catalogue(home / "large.csv", count)
-            run = Runs(home / f"plan-{count}", url, [f"sources={home / 'large.csv'}", "download={mode: slim}"])
+            run = Runs(home / f"plan-{count}", url, _catalogue_of(home, count))
             cost = run(PRODUCTS, options=("--dry-run", "--quiet"))
             report(f"catalogue of {count} sources, planning", cost.wall_s, "s")
             report(f"  memory: {count}", cost.memory_mb, "MB")
 
 
-def _write_catalogue(path: Path, count: int) -> list[str]:
-    """Sources of the demonstration's field, and then positions on a grid around it."""
-    from spxflow.demo import scenario
+def _catalogue_of(home: Path, count: int) -> list[str]:
+    """The configuration for a catalogue of positions on a grid around the demonstration's target."""
+    from spxflow.demo.scenario import RECIPES
 
-    field = scenario.load("demo")
-    rows = [(source.name, source.ra_deg, source.dec_deg) for source in field.sky.sources]
-    rows += [(f"grid-{i}", 150.0 + 0.02 * (i % 300), 0.02 * (i // 300)) for i in range(max(0, count - len(rows)))]
+    target = RECIPES["demo"].target
+    path = home / f"grid-{count}.csv"
+    side, step_deg = 32, 0.02
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerows([("id", "ra", "dec"), *rows[:count]])
-    return [name for name, *_ in rows[:count]]
+        writer.writerow(("id", "ra", "dec"))
+        for number in range(count):
+            x, y = number % side - side // 2, number // side - side // 2
+            writer.writerow((f"grid-{number}", target.ra_deg + step_deg * x, target.dec_deg + step_deg * y))
+    return [f"sources={path}", "download={mode: slim}"]
 
 
 def rerun(home: Path, arguments: argparse.Namespace) -> None:
@@ -342,6 +347,7 @@ def main() -> int:
     parser.add_argument("--peer-python", help="interpreter that has spxquery 0.4.1")
     parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000], help="exposures of the deep source")
     parser.add_argument("--batch", nargs="*", default=["true", "false"], help="ways in which the deep source is done")
+    parser.add_argument("--catalogues", type=int, nargs="*", default=[20], help="sources of catalogues that are run")
     parser.add_argument("--sources", type=int, nargs="*", default=[100, 1000], help="sources of planned catalogues")
     parser.add_argument("--rerun", type=int, default=2000, help="files measured again")
     arguments = parser.parse_args()
