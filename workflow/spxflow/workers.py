@@ -6,10 +6,12 @@ import functools
 import itertools
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from spxflow.retries import go_on
@@ -73,7 +75,8 @@ class Processes(Executor):
                 if self._pool is None:
                     self._pool = ProcessPoolExecutor(self._count, self._context, initializer=_leave_with_parent)
                 try:
-                    return self._pool.submit(function, *arguments, **options)
+                    with _no_main_script():
+                        return self._pool.submit(function, *arguments, **options)
                 except BrokenProcessPool:
                     self._pool = None
             raise BrokenProcessPool("worker processes do not start")
@@ -106,6 +109,21 @@ def alone(function: Callable[..., Result], *arguments: object) -> Result:
     """What a function gives that is called in a process of its own; `BrokenProcessPool` when that dies."""
     with Processes(1) as pool:
         return pool.submit(function, *arguments).result()
+
+
+@contextmanager
+def _no_main_script() -> Iterator[None]:
+    """Have workers that start meanwhile not import the script that this process runs: they need nothing of it.
+
+    For the script of Snakemake that would be half a second in each of them.
+    """
+    main = vars(sys.modules["__main__"])
+    script = main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if script is not None:
+            main["__file__"] = script
 
 
 def _leave_with_parent() -> None:
