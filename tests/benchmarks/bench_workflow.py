@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
+ENVIRONMENT = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(REPOSITORY / "workflow")}
 PRODUCTS = "products=[photometry,lightcurve,combined_plot,state]"  # what the peer makes too
 LINE = {"latency_s": 0.3, "bytes_per_s": 3e6}  # about what the real archive gives
 
@@ -67,13 +69,12 @@ class Cost:
 
 def measured(command: list[str], directory: Path, text: str | None = None) -> Cost:
     """Run a command to its end; refuse one that fails."""
-    environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(REPOSITORY / "workflow")}
     log = directory.with_suffix(".log")
     before = os.times()
     begin = time.monotonic()
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            command, cwd=directory, env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.PIPE
+            command, cwd=directory, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.PIPE
         )
         peak = _Peak(process.pid)
         process.communicate(None if text is None else text.encode())
@@ -117,8 +118,7 @@ def archive(scenario: str, directory: Path, faults: dict[str, Any] | None = None
     command = [sys.executable, "-m", "spxflow.demo", "serve", "--scenario", scenario, "--port-file", str(port)]
     command += [f"--set={name}={value}" for name, value in overrides.items()]
     command += ["--exit-with-parent", "--control", *(["--faults", json.dumps(faults)] if faults else [])]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     try:
         while not port.exists():
             if process.poll() is not None:
@@ -146,9 +146,12 @@ class Runs:
         self._config = ["archive={url: " + url + "}", *target]
 
     def __call__(self, *config: str, targets: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Cost:
+        return measured(self.command(*config, targets=targets, options=options), self.directory)
+
+    def command(self, *config: str, targets: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> list[str]:
+        """The command of a run."""
         command = [sys.executable, "-m", "snakemake", "--cores", "2", "--snakefile", str(REPOSITORY / "Snakefile")]
-        command += [*options, "--config", *self._config, *config, *(("--", *targets) if targets else ())]
-        return measured(command, self.directory)
+        return [*command, *options, "--config", *self._config, *config, *(("--", *targets) if targets else ())]
 
     @property
     def printed(self) -> str:
@@ -170,6 +173,9 @@ def report(what: str, value: float, unit: str, bar: str = "") -> None:
 
 def overhead(home: Path, _: argparse.Namespace) -> None:
     """File by file: overhead of a job, start-up, nothing to do."""
+    report(
+        "start-up: from the command to the first request of the first job", _start_up_s(home / "start"), "s", "bar: 3"
+    )
     with archive("many", home, n=300) as url:
         run = Runs(home / "flat", url, target_of("many"))
         query = run(targets=("query",))
@@ -193,6 +199,21 @@ def overhead(home: Path, _: argparse.Namespace) -> None:
         report("300 files in one job, nothing to do", run(PRODUCTS, changed).wall_s, "s")
 
 
+def _start_up_s(directory: Path) -> float:
+    """Time until the workflow first asks an archive, which here is a socket that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        run = Runs(directory, f"http://127.0.0.1:{server.getsockname()[1]}", target_of("many"))
+        begin = time.monotonic()
+        process = subprocess.Popen(
+            run.command(), cwd=directory, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        server.accept()[0].close()
+        seconds = time.monotonic() - begin
+        process.kill()
+        process.wait()
+    return seconds
+
+
 def _seconds_a_file(directory: Path, source: str) -> float:
     """Time of one measurement alone, warm, one thread."""
     code = (
@@ -206,10 +227,9 @@ def _seconds_a_file(directory: Path, source: str) -> float:
         "measure = lambda: [measure_exposure(path, source, o, settings) for path, o in files];"
         "measure(); begin = time.monotonic(); measure(); print((time.monotonic() - begin) / len(files))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
     finished = subprocess.run(
         [sys.executable, "-c", code, str(directory / source)],
-        env=environment, stdout=subprocess.PIPE, text=True, check=True,
+        env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return float(finished.stdout)
 
