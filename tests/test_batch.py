@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import yaml
-from conftest import Workflow
+from conftest import EVERY_PRODUCT, Workflow
 from spxflow import files
 from spxflow.demo import server
 from spxflow.journal import Journal, digest_of
@@ -65,13 +65,18 @@ def catalogue(tmp_path):
 
 
 def test_products_are_those_of_single_files(demo_archive, tmp_path):
+    """Two runs of their own, in every format: the same bytes."""
     content = {}
     for batch in ("true", "false"):
         workflow = Workflow(tmp_path / batch, demo_archive.url)
         workflow.directory.mkdir()
-        workflow.run(config=[f"batch={batch}", "bands=D1,D5"])
+        config = [*EVERY_PRODUCT, f"batch={batch}", "bands=D1,D5"]
+        workflow.run(config=config)
         content[batch] = content_of_products(workflow.directory / SOURCE)
-        assert workflow.jobs_to_do(config=[f"batch={batch}", "bands=D1,D5"]) == {}
+        assert workflow.jobs_to_do(config=config) == {}
+    assert {name.rpartition(".")[2] for name in content["true"]} == {
+        *("csv", "ecsv", "parquet", "vot", "png", "pdf", "svg", "html", "json", "yaml")
+    }
     assert content["true"] == content["false"]
     assert len(content["true"]["downloads.json"]["files"]) == 36
 
