@@ -71,6 +71,7 @@ def test_products_are_those_of_single_files(demo_archive, tmp_path):
         workflow = Workflow(tmp_path / batch, demo_archive.url)
         workflow.directory.mkdir()
         config = [*EVERY_PRODUCT, f"batch={batch}", "bands=D1,D5"]
+        assert ("fetch_source" in workflow.jobs_to_do(config=config)) == (batch == "true")
         workflow.run(config=config)
         content[batch] = content_of_products(workflow.directory / SOURCE)
         assert workflow.jobs_to_do(config=config) == {}

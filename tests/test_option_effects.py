@@ -316,6 +316,17 @@ def test_an_answer_of_a_query_service_is_waited_for_no_longer_than_asked():
                 ask("SELECT 1", settings, QuerySession(settings))
 
 
+@pytest.mark.parametrize(("service", "kinds"), [("tap", {"tap"}), ("sia", {"sia"}), ("obscore", {"tap", "datalink"})])
+def test_exposures_are_asked_for_in_the_way_asked_for(demo_scenario, tmp_path, service, kinds):
+    source = Source("s", "s", demo_scenario.target.ra_deg, demo_scenario.target.dec_deg)
+    with server.running(demo_scenario) as local:
+        options = configured({"archive.url": local.url, "archive.service": service, "archive.cache": str(tmp_path)})
+        settings = archive.ArchiveSettings.from_config(options)
+        found = archive.find([source], settings, archive.QuerySettings.from_config(options), BANDS)
+        assert len(found["s"].observations) == 108
+        assert {request.kind for request in local.requests} == kinds
+
+
 @pytest.mark.parametrize("connections", [1, 3])
 def test_no_more_queries_are_under_way_than_asked_for(demo_scenario, connections):
     faults = {"files": {"/TAP/sync": ["400"], "/TAP/async": ["400"]}, "latency_s": 0.1}

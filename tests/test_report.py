@@ -185,13 +185,15 @@ def test_plot_options_are_followed(tmp_path):
             date_cmap="Greys",
             wavelength_scale="linear",
             break_gaps_days=0,
-            ylim_percentiles=(0.0, 100.0),
+            ylim_percentiles=(25.0, 75.0),
+            magnitude=True,
         )
     )
     assert usual["scales"]["date"] != other["scales"]["date"]
     assert (usual["wavelength_scale"], other["wavelength_scale"]) == ("log", "linear")
-    assert (len(usual["gaps"]), len(other["gaps"])) == (1, 0)
-    assert np.ptp(other["range"]) > np.ptp(usual["range"])
+    assert (len(usual["axes"]["gaps"]), len(other["axes"]["gaps"])) == (1, 0)
+    assert np.ptp(other["axes"]["flux"]) < np.ptp(usual["axes"]["flux"])
+    assert (usual["magnitude"], other["magnitude"]) == (False, True)
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
@@ -267,7 +269,85 @@ def test_arrow_keys_step_and_links_lead_to_an_exposure(browse, tmp_path):
     assert seen["hash"] == f"#{exposure_name(exposures[8])}"
 
 
-@pytest.mark.parametrize("records", [[], [missing()], simulate(0, exposures=180)], ids=["none", "failed", "many"])
+def test_keys_do_what_a_mouse_does_and_leave_those_of_the_browser_alone(browse, tmp_path):
+    exposures = [*simulate(0), missing()]
+    seen = browse(
+        write(tmp_path / "report.html", exposures),
+        "const press = (where, key, more) =>"
+        " where.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, ...more }));"
+        "const selected = () => document.querySelector('#details h2')?.textContent ?? null;"
+        "press(document, 'ArrowRight', { altKey: true }); await wait(100); const back = selected();"
+        "const row = document.querySelector('tr[data-row]'); press(row, 'Enter'); await wait(100);"
+        "return { problems, back, chosen: selected(), focusable: row.tabIndex, text: document.body.textContent };",
+    )
+    assert seen["problems"] == []
+    assert (seen["back"], seen["chosen"], seen["focusable"]) == (None, exposure_name(exposures[-1]), 0)
+    assert "HTTP 404" in seen["text"]
+
+
+MAGNITUDES = """
+  const spectrum = document.getElementById("spectrum");
+  const look = () => ({
+    title: spectrum.layout.yaxis.title.text,
+    range: spectrum.layout.yaxis.range,
+    good: spectrum.data[0].customdata.map((row, index) => [data.names[row], spectrum.data[0].y[index]]),
+    outside: document.getElementById("outside").textContent,
+  });
+  const before = look();
+  document.getElementById("magnitudes").click();
+  await wait(500);
+  const notes = document.getElementById("lightcurve").layout.annotations.map((one) => one.text);
+  return { problems, before, after: look(), notes };
+"""
+
+
+def test_fluxes_become_magnitudes_and_gaps_in_time_are_told(browse, tmp_path):
+    star = real_star()
+    seen = browse(write(tmp_path / "report.html", star), MAGNITUDES)
+    assert seen["problems"] == []
+    by_name = {exposure_name(one): one for one in star}
+    for look, column, title in (("before", "flux_ujy", "flux density (µJy)"), ("after", "mag_ab", "AB magnitude")):
+        assert seen[look]["title"] == title
+        assert len(seen[look]["good"]) == sum(one["is_good"] for one in star)
+        assert all(value == pytest.approx(by_name[name][column]) for name, value in seen[look]["good"])
+        low, high = sorted(seen[look]["range"])
+        limits = [one["upper_limit_ujy"] for one in star if one["is_upper_limit"]]
+        fluxes = [*limits, *(one["flux_ujy"] for one in star if not one["is_upper_limit"])]
+        values = fluxes if look == "before" else [23.9 - 2.5 * np.log10(flux) for flux in fluxes if flux > 0]
+        beyond = sum(not low <= value <= high for value in values)
+        assert seen[look]["outside"].startswith(f"{beyond} of {len(star)} points are outside")
+    assert seen["before"]["range"][0] < seen["before"]["range"][1]
+    assert seen["after"]["range"][0] > seen["after"]["range"][1], "bright is up"
+    assert [re.fullmatch(r"1\d\d days left out", note) is not None for note in seen["notes"]] == [True]
+
+
+@pytest.mark.parametrize("width", [500, 1400])
+def test_nothing_is_wider_than_the_window(browse, tmp_path, width):
+    star = [*real_star(), missing(reason="a_very_long_word_without_any_space" * 20)]
+    seen = browse(
+        write(tmp_path / "report.html", star),
+        "document.querySelectorAll('details').forEach((one) => { one.open = true; }); await wait(500);"
+        "return { problems, page: document.documentElement.scrollWidth, window: innerWidth };",
+        fragment=f"#{exposure_name(star[3])}",
+        width=width,
+    )
+    assert seen["problems"] == []
+    assert seen["page"] <= seen["window"] == width
+
+
+@pytest.mark.parametrize(("records", "said"), [([], "was found"), ([missing()], "could be measured")])
+def test_without_a_measurement_the_page_says_so(browse, tmp_path, records, said):
+    seen = browse(
+        write(tmp_path / "report.html", records),
+        "return { problems, text: document.body.innerText, plots: document.querySelectorAll('.plot').length };",
+    )
+    assert (seen["problems"], seen["plots"]) == ([], 0)
+    assert f"no exposure of this source {said}" in seen["text"]
+    assert "Click a point" not in seen["text"]
+    assert "every exposure was measured" not in seen["text"]
+
+
+@pytest.mark.parametrize("records", [simulate(0)[:1], simulate(0, exposures=180)], ids=["one", "many"])
 def test_unusual_numbers_of_exposures_are_pages_too(browse, tmp_path, records):
     seen = browse(write(tmp_path / "a.html", records), "await wait(1500); return { problems };")
     assert seen["problems"] == []
