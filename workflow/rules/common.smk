@@ -72,8 +72,9 @@ def check_configuration():
     try:
         written = [*workflow.configfiles, *workflow.overwrite_configfiles]
         config.update(configuration.positions_as_written(config, written))
-        config.update(configuration.complete(config))
-        config.pop(configuration.STATE, None)
+        complete = configuration.complete(config)
+        config.clear()  # the order in which options were given is no change
+        config.update(complete)
         validate(config, str(configuration.schema_path()))
         transfer.TransferSettings.from_config(config)
         plots.refuse_unknown_colour_maps(config, configuration.defaults())
@@ -206,6 +207,10 @@ def hold_source_locks():
         raise WorkflowError(
             "force-use-threads: got false, takes true (as in profiles/default), or batch=true"
         )
+    if not workflow.cores:
+        raise WorkflowError(
+            "cores: got 0, with which no job ever begins, takes at least 1"
+        )
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (most, most)
@@ -296,7 +301,7 @@ def source_facts(wildcards):
     """The source as plain values."""
     if wildcards.source not in SOURCES:
         raise WorkflowError(
-            f"{wildcards.source}: not a source of this run, which has {', '.join([*SOURCES][:5])}"
+            f"{wildcards.source}: not a source of this run, which has {', '.join([*SOURCES][:5]) or 'none'}"
             f"{', ...' * (len(SOURCES) > 5)}; give it its position and name, or add it to the catalogue"
         )
     return asdict(SOURCES[wildcards.source])
@@ -564,4 +569,4 @@ def print_summaries():
         print_summary.catalogue(CATALOGUE[-1])
         return
     for key in SOURCES:
-        print_summary.main(f"{OUT}/{key}")
+        print_summary.main(f"{OUT}/{key}", file_bytes_estimated())
