@@ -257,6 +257,13 @@ def close(name):
     return prepare
 
 
+def hide(name):
+    def prepare(directory):
+        (directory / name).touch(mode=0o000)
+
+    return prepare
+
+
 OFF = ["archive={url: 'http://127.0.0.1:9', retries: 0}"]
 ONCE = ["archive={url: '%s', retries: 0}"]
 OLD = "import snakemake.common as c; c.__version__ = '9.1.0'; from snakemake.cli import main; main()"
@@ -268,6 +275,11 @@ RUNS = {
     ),
     "unknown option": (["-n"], {"config": ["bandz=D1"]}, "bandz: no such option; did you mean bands?"),
     "brackets left open": (["-n"], {"config": ["plot={dpi: 3"]}, "plot: got '{dpi: 3', takes a section of options"),
+    "catalogue of somebody else": (
+        ["-n"],
+        {"config": ["ra=null", "dec=null", "name=null", "sources=secret.csv"], "prepare": hide("secret.csv")},
+        "sources: got 'secret.csv', takes a CSV catalogue that can be read (Permission denied)",
+    ),
     "no cores": (["query", "--cores=0"], {}, "cores: got 0, with which no job ever begins, takes at least 1"),
     "product of no source": (
         ["-n", "demo/other/results/lightcurve.csv"],
