@@ -64,8 +64,9 @@ def check_configuration():
     try:
         written = [*workflow.configfiles, *workflow.overwrite_configfiles]
         config.update(configuration.positions_as_written(config, written))
-        config.update(configuration.complete(config))
-        config.pop(configuration.STATE, None)
+        complete = configuration.complete(config)
+        config.clear()  # the order in which options were given is no change
+        config.update(complete)
         validate(config, str(configuration.schema_path()))
         transfer.TransferSettings.from_config(config)
         plots.refuse_unknown_colour_maps(config, configuration.defaults())

@@ -39,6 +39,10 @@ def hold_source_locks():
         raise WorkflowError(
             "force-use-threads: got false, takes true (as in profiles/default), or batch=true"
         )
+    if not workflow.cores:
+        raise WorkflowError(
+            "cores: got 0, with which no job ever begins, takes at least 1"
+        )
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (most, most)
@@ -150,4 +154,4 @@ def print_summaries():
         print_summary.catalogue(CATALOGUE[-1])
         return
     for key in SOURCES:
-        print_summary.main(f"{OUT}/{key}")
+        print_summary.main(f"{OUT}/{key}", file_bytes_estimated())

@@ -34,7 +34,7 @@ def source_facts(wildcards):
     """The source as plain values."""
     if wildcards.source not in SOURCES:
         raise WorkflowError(
-            f"{wildcards.source}: not a source of this run, which has {', '.join([*SOURCES][:5])}"
+            f"{wildcards.source}: not a source of this run, which has {', '.join([*SOURCES][:5]) or 'none'}"
             f"{', ...' * (len(SOURCES) > 5)}; give it its position and name, or add it to the catalogue"
         )
     return asdict(SOURCES[wildcards.source])
