@@ -1,7 +1,9 @@
 """Hook of mkdocs: the reference pages, made from the schemas that the program itself uses."""
 
+import re
 import sys
 from html import escape
+from inspect import cleandoc
 from pathlib import Path
 
 import yaml
@@ -14,6 +16,7 @@ from spxflow import config as options
 from spxflow.background import __doc__ as background_doc
 from spxflow.mef.flags import FLAG_MEANINGS, KNOWN_FLAGS
 from spxflow.settings import PhotometrySettings
+from spxflow.transfer.record import TransferRecord
 
 
 def on_files(files, config):
@@ -79,7 +82,20 @@ def columns_page():
         "|---|---|",
     ]
     lines += [_row(_code(column.irsa_name), _code(column.name)) for column in tables.COLUMNS if column.irsa_name]
+    lines += [
+        "\n## Downloads\n",
+        "`results/downloads.json` has totals, in `failed` what could not be had, and in `files` every file:\n",
+        "| key | meaning |",
+        "|---|---|",
+        *(_row(_code(names), _cell(meaning)) for names, meaning in _attributes(TransferRecord.__doc__)),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _attributes(doc):
+    """Names and meanings of the attributes in a docstring in the style of numpy."""
+    entries = re.split(r"\n(?=\S)", cleandoc(doc).partition("----------\n")[2])
+    return [(names, meaning) for names, _, meaning in (entry.partition("\n    ") for entry in entries)]
 
 
 TABLES = (

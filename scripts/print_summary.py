@@ -5,17 +5,20 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from spxflow import files, summary
+from spxflow import files, observations, summary
 
 
-def main(source_directory):
+def main(source_directory, file_bytes):
     """Print found, measured and rejected exposures, signal-to-noise ratios, files that could not be had, and where
-    all is.
+    all is; what was found as long as nothing is measured.
     """
-    results = Path(source_directory) / "results"
-    exposures, downloads = Path(source_directory) / "records" / "exposures.json", results / "downloads.json"
+    records, results = Path(source_directory) / "records", Path(source_directory) / "results"
+    exposures, downloads = records / "exposures.json", results / "downloads.json"
     if exposures.exists():
         print(summary.describe(files.read_json(exposures), source_directory), file=sys.stderr)
+    elif (records / "observations.csv").exists():
+        listed = observations.read_observations(records / "observations.csv")
+        print(summary.describe_query(listed, file_bytes, source_directory), file=sys.stderr)
     if downloads.exists():
         failures = summary.describe_failures(files.read_json(downloads), source_directory)
         print(failures, file=sys.stderr, end="\n" if failures else "")

@@ -153,6 +153,14 @@ def test_a_job_answers_when_the_synchronous_service_does_not(releases, fault):
         assert any(request.path.startswith("/TAP/async/") for request in local.requests)
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_page_for_an_answer_is_told(releases, service):
+    with server.running(releases, faults={"files": {"*": "html"}}) as local:
+        settings = archive.ArchiveSettings(url=local.url, service=service, retries=0)
+        with pytest.raises(archive.ArchiveError, match=r"a page, not data \(IRSA Service is busy\); is the address"):
+            found(releases, settings)
+
+
 def test_a_job_answers_when_the_synchronous_answer_is_cut_off(releases):
     with server.running(releases) as local, server.running(releases, limits=server.Limits(hard=50)) as limited:
         tap, limited_tap = local._routes["/TAP"], limited._routes["/TAP"]

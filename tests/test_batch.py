@@ -117,7 +117,7 @@ def test_only_what_changed_or_failed_is_done_again(archive, tmp_path):
 
 
 def test_a_killed_batch_goes_on_where_it_was(archive, tmp_path):
-    archive.set_faults({"latency_s": 0.1})
+    archive.set_faults({"latency_s": 0.3})
     workflow = Workflow(tmp_path, archive.url)
     journal = tmp_path / SOURCE / "records" / "transfer.journal"
     for number in (signal.SIGKILL, signal.SIGINT):

@@ -1,5 +1,6 @@
 """The documentation builds without a warning, needs no network, and its reference is complete."""
 
+import dataclasses
 import importlib.util
 import re
 import subprocess
@@ -11,6 +12,7 @@ import yaml
 from conftest import REPOSITORY
 from spxflow import catalogue, config, spectrum, tables, variability
 from spxflow.mef.flags import FLAG_MEANINGS, KNOWN_FLAGS
+from spxflow.transfer.record import TransferRecord
 
 DOCS = REPOSITORY / "docs"
 NEEDED = ("mkdocs", "material", "latex2mathml")
@@ -39,7 +41,9 @@ def test_every_option_is_in_the_reference(site):
 
 def test_every_column_is_in_the_reference(site):
     columns = (*tables.COLUMNS, *spectrum.COLUMNS, *variability.COLUMNS, *catalogue.SUMMARY_COLUMNS)
-    assert {column.name for column in columns} <= codes(site / "reference" / "columns.html")
+    page = codes(site / "reference" / "columns.html")
+    assert {column.name for column in columns} <= page
+    assert {field.name for field in dataclasses.fields(TransferRecord)} <= set(", ".join(page).split(", "))
 
 
 def test_every_status_and_flag_is_in_the_reference(site):

@@ -50,6 +50,11 @@ OPTIONS = {
         {"name": "M 31", "archive": NOWHERE},
         "Connection refused; is the network up, .* give ra and dec",
     ),
+    "long name": (at(name="x" * 101), "name: got 'xxx.*, takes text of at most 100 characters"),
+    "option that another version had": (
+        at(photometry={"recentre": True}, state={"versions": {"spxflow": "0.0.9"}}),
+        "photometry.recentre: no such option; .* (the file is of spxflow 0.0.9, this is .*: take the option out of it)",
+    ),
     "unknown option": (at(bandz="D1"), "bandz: no such option; did you mean bands?"),
     "option in capitals": (at(RA=1), "RA: no such option; did you mean ra?"),
     "option of a section outside": (at(diameter_px=3), "did you mean photometry.aperture.diameter_px?"),
@@ -58,12 +63,38 @@ OPTIONS = {
     "half a retry": (at(download={"retries": 2.5}), "download.retries: got 2.5, takes a whole number"),
     "neither true nor false": (at(plot={"magnitude": "maybe"}), "plot.magnitude: got 'maybe', takes true or false"),
     "detector in small letters": (at(bands="d1"), "bands: got 'd1', takes one of D1, .* did you mean D1?"),
+    "detector 7": (at(bands=[7]), "bands: got '7', takes one of D1, D2, D3, D4, D5, D6"),
+    "detector D7": (at(bands="D7"), "bands: got 'D7', takes one of D1, D2, D3, D4, D5, D6"),
+    "detector by number": (at(bands=3), "bands: got '3', takes one of D1, .* did you mean D3?"),
+    "detectors without commas": (at(bands="D1 D4"), "bands: got 'D1 D4', takes one of D1"),
+    "detector twice": (at(bands="D1,D1"), "bands: got ['D1', 'D1'], takes .* each once"),
     "no detector": (at(bands=""), "bands: got [], takes a list of at least 1 entries"),
     "size without unit": (
         at(cutout={"size": 60}),
         "cutout.size: got '60', takes a width, or width,height, in px, arcsec",
     ),
     "size beyond the detector": (at(cutout={"size": "3000px"}), "cutout.size: got '3000px', .* of 1 to 2040 pixels"),
+    "size of nothing": (at(cutout={"size": "0px"}), "cutout.size: got '0px', takes .* of 1 to 2040 pixels"),
+    "size below nothing": (at(cutout={"size": "-60px"}), "cutout.size: got '-60px', takes a width, or width,height"),
+    "size in two units": (at(cutout={"size": "60px,3arcmin"}), "cutout.size: got '60px,3arcmin', takes a width, or"),
+    "size alone": (at(cutout="60px"), "cutout: got '60px', takes a section of options"),
+    "centre off the sky": (at(cutout={"center": "400,95"}), "cutout.center: got '400,95', takes ra,dec in degrees (0"),
+    "fit without pixels": (
+        at(photometry={"psf": {"radius_px": 0.1}}),
+        "photometry.psf.radius_px: got 0.1, takes a number at least 1 and at most 50",
+    ),
+    "flag by a bit too high": (at(photometry={"bad_flags": [40]}), "photometry.bad_flags: got 40, .* from 0 to 31"),
+    "exposure that is none": (at(qa={"exposures": "1"}), "qa.exposures: got '1', takes names as 2025W25_1B_0062_1D3"),
+    "collection of another mission": (
+        at(archive={"collections": "wise"}),
+        "archive.collections: got 'wise', takes names as spherex_qr2",
+    ),
+    "address of a search": (at(archive={"url": "http://x/?a=1"}), "archive.url: got 'http://x/?a=1', takes an http(s)"),
+    "service in capitals": (at(archive={"service": "TAP"}), "archive.service: got 'TAP', .* did you mean tap?"),
+    "other spelling": (
+        at(calibration={"harmonize": True}),
+        "calibration.harmonize: no such option; did you mean calibration.harmonise?",
+    ),
     "centre that is a word": (at(cutout={"center": "here"}), "cutout.center: got 'here', takes ra,dec in degrees"),
     "unknown flag": (at(photometry={"bad_flags": ["HOTT"]}), "photometry.bad_flags: got 'HOTT', .* did you mean HOT?"),
     "unknown colour map": (at(plot={"date_cmap": "virids"}), "plot.date_cmap: got 'virids', .* did you mean viridis"),
@@ -76,7 +107,15 @@ OPTIONS = {
         at(query={"mjd_min": "2025-05-01"}),
         "query.mjd_min: .* takes a modified Julian date, as 60796.5",
     ),
-    "times the wrong way": (at(query={"mjd_min": 2, "mjd_max": 1}), "query.mjd_min: got 2, takes a time before"),
+    "times the wrong way": (
+        at(query={"mjd_min": 60002, "mjd_max": 60001}),
+        "query.mjd_min: got 60002, takes a time before query.mjd_max 60001",
+    ),
+    "a Julian date": (at(query={"mjd_min": 2460842.5}), "query.mjd_min: got 2460842.5, takes a modified Julian date"),
+    "a year": (at(query={"mjd_max": 2025.5}), "query.mjd_max: got 2025.5, takes a modified Julian date, as 60796.5"),
+    "radius below nothing": (at(query={"radius_arcsec": -1}), "query.radius_arcsec: got -1, takes a number at least 0"),
+    "radius with a unit": (at(query={"radius_arcsec": "5 arcsec"}), "query.radius_arcsec: got '5 arcsec', takes a num"),
+    "age below nothing": (at(query={"max_age_days": -1}), "query.max_age_days: got -1, takes a number at least 0"),
     "scales the wrong way": (
         at(photometry={"zodi": {"scale_min": 11}}),
         "photometry.zodi.scale_min: got 11, takes less",
@@ -94,8 +133,18 @@ OPTIONS = {
         at(tables={"formats": "fits"}),
         "tables.formats: got 'fits', takes one of csv, ecsv, parquet, vot",
     ),
+    "no product": (at(products=""), "products: got [], takes a list of at least 1 entries (one of query_summary"),
+    "all products": (at(products="all"), "products: got 'all', takes one of query_summary, downloads"),
+    "picture format": (at(pictures={"formats": "jpg"}), "pictures.formats: got 'jpg', .* did you mean png?"),
     "product in the plural": (at(products="lightcurves"), "products: .* did you mean lightcurve?"),
-    "directory with a wildcard": (at(outdir="a{b}"), "outdir: got 'a{b}', takes a directory without { and }"),
+    "directory with a wildcard": (
+        at(outdir="a{b}"),
+        "outdir: got 'a{b}', takes a directory without {, } and $ in its name",
+    ),
+    "directory of no known variable": (
+        at(outdir="$NOWHERE/out"),
+        "outdir: got '$NOWHERE/out', takes a directory without {, } and $ in its name",
+    ),
     "directory that is a file": (
         at(outdir="file/out"),
         "outdir: got 'file/out', takes a directory that can be written",
@@ -105,6 +154,10 @@ OPTIONS = {
         at(sources="a.csv"),
         "sources: got a catalogue besides ra and dec, takes one or the other",
     ),
+    "catalogue and name": ({"sources": "a.csv", "name": "x"}, "name: got 'x' besides a catalogue, which has a column"),
+    "catalogue and motion": ({"sources": "a.csv", "pmra_masyr": 5}, "pmra_masyr: got 5 besides a catalogue"),
+    "two catalogues": ({"sources": ["a.csv", "b.csv"]}, "sources: got ['a.csv', 'b.csv'], takes text or null"),
+    "catalogue on the web": ({"sources": "https://x/y.csv"}, "sources: got 'https://x/y.csv', takes a CSV catalogue"),
     "no catalogue": ({"sources": "none.csv"}, "sources: got 'none.csv', .* can be read (No such file or directory)"),
     "no neighbours": (
         at(photometry={"neighbours": {"file": "none.csv"}}),
@@ -114,6 +167,32 @@ OPTIONS = {
     "empty catalogue": (table(""), "c.csv has no column ra; it has no header; columns are separated by commas"),
     "catalogue of a header": (table("id,ra,dec\n"), "takes a catalogue with at least one source"),
     "catalogue of semicolons": (table("id;ra;dec\n1;2;3\n"), "it has id;ra;dec; columns are separated by commas"),
+    "catalogue of tabs": (
+        table("id\tra\tdec\n"),
+        "has no column ra; it has id ra dec; columns are separated by commas",
+    ),
+    "catalogue without a header": (table("213.9,11.5\n"), "c.csv has no column ra; it has 213.9, 11.5; columns are"),
+    "catalogue in galactic degrees": (table("id,l,b\n1,2,3\n"), "c.csv has no column ra; it has id, l, b; columns are"),
+    "decimal comma in a catalogue": (
+        table("id,ra,dec\n1,2,5,3,5\n"),
+        "line 2: has 5 cells, the header 3; decimals have a point, and text with a comma stands in quotation marks",
+    ),
+    "NaN in a catalogue": (table("id,ra,dec\n1,nan,3\n"), "c.csv line 2: ra: got 'nan', takes a number of degrees"),
+    "masked in a catalogue": (table("id,ra,dec\n1,2,--\n"), "c.csv line 2: dec: got '--', takes a number of degrees"),
+    "ra beyond the circle in a catalogue": (table("id,ra,dec\n1,361,3\n"), "line 2: ra: got 361, takes degrees from 0"),
+    "word for a motion": (table("ra,dec,pmra\n1,2,fast\n"), "line 2: pmra: got 'fast', takes a number at least"),
+    "date for an epoch": (
+        table("ra,dec,epoch\n1,2,57388\n"),
+        "line 2: epoch: got '57388', takes a number at least 1800 and at most 2200",
+    ),
+    "epoch with a letter": (table("ra,dec,epoch\n1,2,J2016.0\n"), "line 2: epoch: got 'J2016.0', takes a number at"),
+    "ids that are one directory": (table("id,ra,dec\na/b,2,3\na_b,2,3\n"), "line 3: id 'a_b' is there twice"),
+    "id of dots": (table("id,ra,dec\n..,2,3\n"), "line 2: name: got '..', takes 1 to 100 characters"),
+    "long id": (table(f"id,ra,dec\n{'x' * 9000},2,3\n"), "line 2: name: got 'xxx.*', takes 1 to 100 characters"),
+    "catalogue of another encoding": (
+        table("id,name,ra,dec\n1,étoile,2,3\n".encode("latin-1")),
+        "takes a CSV catalogue that can be read (it is not text in UTF-8)",
+    ),
     "catalogue that is a picture": (
         table(b"\x89PNG\r\n\xff"),
         "takes a CSV catalogue that can be read (it is not text in",
@@ -178,6 +257,13 @@ def close(name):
     return prepare
 
 
+def hide(name):
+    def prepare(directory):
+        (directory / name).touch(mode=0o000)
+
+    return prepare
+
+
 OFF = ["archive={url: 'http://127.0.0.1:9', retries: 0}"]
 ONCE = ["archive={url: '%s', retries: 0}"]
 OLD = "import snakemake.common as c; c.__version__ = '9.1.0'; from snakemake.cli import main; main()"
@@ -189,6 +275,17 @@ RUNS = {
     ),
     "unknown option": (["-n"], {"config": ["bandz=D1"]}, "bandz: no such option; did you mean bands?"),
     "brackets left open": (["-n"], {"config": ["plot={dpi: 3"]}, "plot: got '{dpi: 3', takes a section of options"),
+    "catalogue of somebody else": (
+        ["-n"],
+        {"config": ["ra=null", "dec=null", "name=null", "sources=secret.csv"], "prepare": hide("secret.csv")},
+        "sources: got 'secret.csv', takes a CSV catalogue that can be read (Permission denied)",
+    ),
+    "no cores": (["query", "--cores=0"], {}, "cores: got 0, with which no job ever begins, takes at least 1"),
+    "product of no source": (
+        ["-n", "demo/other/results/lightcurve.csv"],
+        {"config": ["ra=null", "dec=null", "name=null"]},
+        "other: not a source of this run, which has none; give it its position and name, or add it",
+    ),
     "another source's product": (
         ["-n", "demo/other/results/lightcurve.csv"],
         {},

@@ -92,5 +92,5 @@ def test_conda_installs_what_pip_does():
 
 def test_the_catalogue_of_workflows_can_read_its_entry():
     entry = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8"))
-    assert entry["usage"]["software-stack-deployment"]["conda"] is True
+    assert entry["usage"]["software-stack-deployment"]["conda"] is False
     assert {"desc", "flags"} == set(entry["usage"]["mandatory-flags"])

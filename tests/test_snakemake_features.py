@@ -78,8 +78,11 @@ def test_the_graph_of_jobs_has_every_file(finished):
 def test_the_graph_of_rules_is_that_of_the_documentation(finished):
     graph = finished.snakemake("--rulegraph").stdout
     assert set(re.findall(r'label = "(\w+)"', graph)) == RULES | {"all"}
+    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
     picture = (REPOSITORY / "docs" / "images" / "rulegraph.svg").read_text(encoding="utf-8")
-    assert set(re.findall(r"<text[^>]*>(\w+)</text>", picture)) == RULES | {"all"}
+    drawn = dict(re.findall(r"<title>(\d+)</title>.*?<text[^>]*>(\w+)</text>", picture, re.DOTALL))
+    arrows = {(drawn[one], drawn[other]) for one, other in re.findall(r"<title>(\d+)&#45;&gt;(\d+)</title>", picture)}
+    assert arrows == {(names[one], names[other]) for one, other in re.findall(r"(\d+) -> (\d+)", graph)}
 
 
 def test_the_graph_of_rules_for_mermaid(finished):

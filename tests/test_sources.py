@@ -1,7 +1,9 @@
 """Positions in the forms people write, and directory names that are safe."""
 
+import dataclasses
+
 import pytest
-from spxflow import config, sources
+from spxflow import config, sources, state
 from spxflow.errors import ConfigError
 
 
@@ -86,6 +88,26 @@ def test_catalogue_with_forgiving_names_and_ids_as_text(tmp_path):
     assert second.key == second.name == "4012093916593061120"
     assert second.ra_deg == pytest.approx(213.9427083333)
     assert second.epoch_yr == 2016.0
+
+
+def test_a_motion_without_a_value_is_none(tmp_path):
+    path = write(tmp_path, "ra,dec,pmra,pmdec,plx,epoch\n1,2,null,NaN,--,\n")
+    (source,) = sources.read_catalogue(path, default_epoch_yr=2015.5).values()
+    assert (source.pmra_masyr, source.pmdec_masyr, source.parallax_mas, source.epoch_yr) == (0.0, 0.0, 0.0, 2015.5)
+
+
+def test_empty_cells_at_the_end_of_a_line_are_nothing(tmp_path):
+    assert list(sources.read_catalogue(write(tmp_path, "id,ra,dec\n7,1,2, ,\n"))) == ["7"]
+
+
+@pytest.mark.parametrize(
+    "line", ["1,a name,2,3,-0.4", "1,!!!,2,3,1", f"1,{'long ' * 30},2,3,1", "1,a/b,2,3,1", "a_b,a/b,2,3,1"]
+)
+def test_the_record_of_a_source_of_a_catalogue_repeats_its_run(tmp_path, line):
+    (source,) = sources.read_catalogue(write(tmp_path, f"id,name,ra,dec,parallax\n{line}\n")).values()
+    record = state.run_state(config.complete({"sources": "c.csv"}), dataclasses.asdict(source), {}, [], [], None, "now")
+    again = sources.source_from_config(config.complete(record))
+    assert dataclasses.replace(again, name="") == dataclasses.replace(source, name="")
 
 
 @pytest.mark.parametrize(

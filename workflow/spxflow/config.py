@@ -10,12 +10,14 @@ import copy
 import difflib
 import functools
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from spxflow import __version__
 from spxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,8 +59,12 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
         For the first option that is unknown, of a wrong type or out of range.
     """
     schema = load_schema()
+    state = given.get(STATE)
     given = {key: value for key, value in given.items() if key != STATE}
-    _refuse_unknown(given, schema, ())
+    try:
+        _refuse_unknown(given, schema, ())
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_of_another_version(state)}") from None
     config = _fill_defaults(_read_text(given, schema), schema)
     _refuse_invalid(config, schema)
     _refuse_inconsistent(config)
@@ -99,6 +105,15 @@ def _refuse_unknown(given: Any, schema: Mapping[str, Any], path: tuple[str, ...]
         _refuse_unknown(value, known[key], (*path, key))
 
 
+def _of_another_version(state: Any) -> str:
+    """What else there is to say of an unknown option when the options are the record of a run by another version."""
+    versions = state.get("versions") if isinstance(state, Mapping) else None
+    version = versions.get("spxflow") if isinstance(versions, Mapping) else None
+    if version in (None, __version__):
+        return ""
+    return f" (the file is of spxflow {version}, this is {__version__}: take the option out of it)"
+
+
 def _suggestion(key: str, known: Mapping[str, Any], path: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5) or [key.lower()]
     if near[0] in known:
@@ -135,6 +150,8 @@ def _read_text(value: Any, schema: Mapping[str, Any]) -> Any:
         value = [part.strip() for part in str(value).strip("[] ").split(",") if part.strip()]
     if isinstance(value, (list, tuple)):
         return [_read_text(entry, schema.get("items", {})) for entry in value]
+    if isinstance(value, str) and schema.get("format") == "path":
+        value = os.path.expandvars(os.path.expanduser(value))
     if isinstance(value, str):
         return _read_scalar(value, types)
     numeric = {"number", "integer"} & set(types)
@@ -249,12 +266,43 @@ def shares_images(config: Mapping[str, Any]) -> bool:
     return is_batch(config) and config["sources"] is not None and config["download"]["mode"] == "full"
 
 
+_PLACES = frozenset(
+    {
+        *("archive", "batch", "outdir", "calibration.directory", "calibration.check_days"),
+        *("photometry.neighbours.file", "photometry.neighbours.catalogue"),  # neighbours count, not where they stand
+        *("sources", "ra", "dec", "name"),  # and so does a source, whether it is given alone or in a catalogue
+        *("pmra_masyr", "pmdec_masyr", "parallax_mas", "epoch_yr"),
+    }
+)
+_USUAL_CALIBRATION = {"slim": False, "wavelength": "table", "solid_angle": "wcs", "harmonise": False}
+
+
+def product_options(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """The options that products depend on: without those that say where things are and how patiently to ask."""
+    return {
+        key: product_options(value, f"{section}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{section}{key}" not in _PLACES
+    }
+
+
+def calibration_in_use(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an exposure's calibration comes from where: the options that name it."""
+    slim = config["download"]["mode"] == "slim"
+    return {"slim": slim} | {option: config["calibration"][option] for option in _USUAL_CALIBRATION if option != "slim"}
+
+
+def needs_calibration(config: Mapping[str, Any]) -> bool:
+    """Whether exposures need calibration files besides their own."""
+    return calibration_in_use(config) != _USUAL_CALIBRATION
+
+
 def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
+    if config["sources"] is not None:
+        _refuse_another_source(config)
     if (config["ra"] is None) != (config["dec"] is None):
         absent = "ra" if config["ra"] is None else "dec"
         raise ConfigError(f"{absent}: got nothing, takes a position since the other coordinate is given")
-    if config["sources"] is not None and config["ra"] is not None:
-        raise ConfigError("sources: got a catalogue besides ra and dec, takes one or the other")
     query, zodi = config["query"], config["photometry"]["zodi"]
     if None not in (query["mjd_min"], query["mjd_max"]) and query["mjd_min"] > query["mjd_max"]:
         raise ConfigError(
@@ -280,6 +328,15 @@ def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
             f"photometry.primary: got {photometry['primary']!r}, takes an estimator of photometry.estimators "
             f"({', '.join(photometry['estimators'])})"
         )
+
+
+def _refuse_another_source(config: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for what only a single source has, and a catalogue in its columns."""
+    if config["ra"] is not None or config["dec"] is not None:
+        raise ConfigError("sources: got a catalogue besides ra and dec, takes one or the other")
+    for option in ("name", "pmra_masyr", "pmdec_masyr", "parallax_mas"):
+        if config[option]:
+            raise ConfigError(f"{option}: got {config[option]!r} besides a catalogue, which has a column for it")
 
 
 def document() -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from spxflow import config
 from spxflow.errors import ConfigError
 from spxflow.files import write_atomically
 
@@ -77,9 +78,12 @@ def _parse_sexagesimal(text: str, unit: str) -> float:
         return math.nan
 
 
+_DAY_CS = 8_640_000
+
+
 def position_name(ra_deg: float, dec_deg: float) -> str:
     """Name of a position, ``JHHMMSS.ss+DDMMSS.s``, digits truncated as the IAU recommends."""
-    ra_cs = int(ra_deg / 15.0 * 360_000.0 + 1e-6)
+    ra_cs = int(ra_deg / 15.0 * 360_000.0 + 1e-6) % _DAY_CS
     dec_ds = int(abs(dec_deg) * 36_000.0 + 1e-6)
     sign = "-" if dec_deg < 0 else "+"
     ra_minutes, ra_seconds = divmod(ra_cs, 6_000)
@@ -105,24 +109,24 @@ def directory_key(name: str) -> str:
     if any(letter.isalnum() and not letter.isascii() for letter in name):
         key = f"{key}_{hashlib.sha256(name.strip().encode()).hexdigest()[:8]}".lstrip("_")
     if not key or len(key) > 100:
-        raise ConfigError(f"name: got {name!r}, takes 1 to 100 characters with at least one letter or digit")
+        raise ConfigError(f"name: got {name[:80]!r}, takes 1 to 100 characters with at least one letter or digit")
     return key
 
 
-def source_from_config(config: Mapping[str, Any]) -> Source:
+def source_from_config(options: Mapping[str, Any]) -> Source:
     """The single source that ``ra``, ``dec`` and their companions in the configuration describe."""
-    ra_deg = parse_ra_deg(config["ra"])
-    dec_deg = parse_dec_deg(config["dec"])
-    name = str(config["name"]) if config.get("name") else position_name(ra_deg, dec_deg)
+    ra_deg = parse_ra_deg(options["ra"])
+    dec_deg = parse_dec_deg(options["dec"])
+    name = str(options["name"]) if options.get("name") else position_name(ra_deg, dec_deg)
     return Source(
         key=directory_key(name),
         name=name,
         ra_deg=ra_deg,
         dec_deg=dec_deg,
-        pmra_masyr=float(config["pmra_masyr"]),
-        pmdec_masyr=float(config["pmdec_masyr"]),
-        parallax_mas=float(config["parallax_mas"]),
-        epoch_yr=float(config["epoch_yr"]),
+        pmra_masyr=float(options["pmra_masyr"]),
+        pmdec_masyr=float(options["pmdec_masyr"]),
+        parallax_mas=float(options["parallax_mas"]),
+        epoch_yr=float(options["epoch_yr"]),
     )
 
 
@@ -137,6 +141,8 @@ _COLUMNS = {
     "parallax": ("parallax", "parallaxmas", "plx"),
     "epoch": ("epoch", "epochyr", "refepoch", "refepochyr"),
 }
+# What stands in a cell without a motion, parallax or epoch: Gaia's archive writes null, others nan.
+_NO_VALUE = ("", "null", "nan", "none", "--")
 
 
 def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0, option: str = "sources") -> dict[str, Source]:
@@ -147,7 +153,8 @@ def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0, option: s
     path
         CSV file with a header; columns ``ra`` and ``dec`` (degrees or sexagesimal), and optionally ``id``, ``name``,
         ``pmra``, ``pmdec`` (mas/yr), ``parallax`` (mas) and ``epoch`` (Julian year), under the names usual for them.
-        Ids are text: never read as numbers. Lines that start with ``#`` are comments.
+        Ids are text: never read as numbers. A motion, parallax or epoch without a value may be empty, ``null``,
+        ``nan`` or ``--``. Lines that start with ``#`` are comments.
     default_epoch_yr
         Epoch of positions without one.
     option
@@ -165,9 +172,15 @@ def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0, option: s
     except (OSError, ValueError, csv.Error) as error:
         why = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise ConfigError(f"{option}: got {str(path)!r}, takes a CSV catalogue that can be read ({why})") from None
-    columns = _find_columns(next(rows, []), f"{option}: {path}")
+    header = next(rows, [])
+    columns = _find_columns(header, f"{option}: {path}")
     catalogue: dict[str, Source] = {}
     for (number, _), row in zip(lines[1:], rows, strict=False):
+        if any(cell.strip() for cell in row[len(header) :]):
+            raise ConfigError(
+                f"{option}: {path} line {number}: has {len(row)} cells, the header {len(header)};"
+                " decimals have a point, and text with a comma stands in quotation marks"
+            )
         source = _catalogue_source(row, columns, default_epoch_yr, f"{option}: {path} line {number}")
         if source.key in catalogue:
             raise ConfigError(f"{option}: {path} line {number}: id {source.key!r} is there twice; each id once, please")
@@ -209,13 +222,16 @@ def _catalogue_source(row: list[str], columns: Mapping[str, int], default_epoch_
         place = columns.get(column)
         return row[place].strip() if place is not None and place < len(row) else ""
 
-    def number(column: str, default: float) -> float:
+    def number(column: str, option: str, default: float = 0.0) -> float:
+        text, entry = cell(column), config.load_schema()["properties"][option]
+        if text.lower() in _NO_VALUE:
+            return default
         try:
-            value = float(cell(column) or default)
+            value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
-            raise ConfigError(f"{column}: got {cell(column)!r}, takes a number")
+        if not entry["minimum"] <= value <= entry["maximum"]:
+            raise ConfigError(f"{column}: got {text!r}, takes {config.accepted(entry)}")
         return value
 
     try:
@@ -226,10 +242,10 @@ def _catalogue_source(row: list[str], columns: Mapping[str, int], default_epoch_
             name=name,
             ra_deg=ra_deg,
             dec_deg=dec_deg,
-            pmra_masyr=number("pmra", 0.0),
-            pmdec_masyr=number("pmdec", 0.0),
-            parallax_mas=number("parallax", 0.0),
-            epoch_yr=number("epoch", default_epoch_yr),
+            pmra_masyr=number("pmra", "pmra_masyr"),
+            pmdec_masyr=number("pmdec", "pmdec_masyr"),
+            parallax_mas=number("parallax", "parallax_mas"),
+            epoch_yr=number("epoch", "epoch_yr", default_epoch_yr),
         )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from spxflow import __version__
-from spxflow.config import STATE, is_batch
+from spxflow.config import STATE, is_batch, load_schema
+from spxflow.errors import ConfigError
 from spxflow.sources import directory_key
 
 _LIBRARIES = ("snakemake", "numpy", "astropy", "scipy", "pyvo", "requests", "matplotlib")
@@ -73,11 +74,21 @@ def _one_source(config: Mapping[str, Any], source: Mapping[str, Any], neighbours
         "photometry": {**config["photometry"], "neighbours": around},
         "ra": source["ra_deg"],
         "dec": source["dec_deg"],
-        "name": source["name"] if directory_key(source["name"]) == source["key"] else source["key"],
+        "name": _name(source),
         "sources": None,
         "batch": is_batch(config),  # which auto would decide anew without the catalogue, and find other records
         **{option: source[option] for option in ("pmra_masyr", "pmdec_masyr", "parallax_mas", "epoch_yr")},
     }
+
+
+def _name(source: Mapping[str, Any]) -> str:
+    """A name that gives the source's directory again: its own, unless a catalogue has an id beside it."""
+    name, longest = source["name"], load_schema()["properties"]["name"]["maxLength"]
+    try:
+        same = len(name) <= longest and directory_key(name) == source["key"]
+    except ConfigError:
+        same = False
+    return name if same else source["key"]
 
 
 def photometry_summary(exposures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -117,6 +117,14 @@ def describe_failures(downloads: Mapping[str, Any], where: str, most: int = 10) 
     return "\n".join(lines)
 
 
+def describe_query(observations: Sequence[Observation], file_bytes_estimated: int, where: str) -> str:
+    """A line for the screen before anything is measured: exposures found by detector, and the size of their files."""
+    counts = Counter(observation.band for observation in observations)
+    by_band = "  ".join(f"{band} {counts[band]}" for band in BANDS if counts[band])
+    size = f", some {file_bytes_estimated * len(observations) / 1e6:.0f} MB ({by_band})" if observations else ""
+    return f"{where}: {len(observations)} exposures found{size}; more in results/query_summary.yaml"
+
+
 def describe(photometry: Mapping[str, Any], where: str) -> str:
     """A few lines for the screen: exposures found, measured, rejected and why, signal-to-noise ratios."""
     exposures = photometry["exposures"]

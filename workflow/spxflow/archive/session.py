@@ -12,6 +12,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 import spxflow
+from spxflow.archive.errors import one_line
 from spxflow.archive.settings import ArchiveSettings
 from spxflow.archive.urls import moved_url
 from spxflow.retries import Backoff, passes, retry_after_s, unless_stopped, wait
@@ -19,12 +20,13 @@ from spxflow.retries import Backoff, passes, retry_after_s, unless_stopped, wait
 _CHUNK = 1 << 18
 _REDIRECTIONS = 5
 _DECLARATION = re.compile(rb"<!\s*(DOCTYPE(?!\s+html)|ENTITY)", re.IGNORECASE)
+_PAGE = re.compile(rb"\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
 _LONGEST_WAIT_S = 60.0
 _LONGEST_RETRY_AFTER_S = 600.0
 
 
 class RefusedAnswerError(requests.RequestException):
-    """An answer that is not used: too large, or XML that declares entities."""
+    """An answer that is not used: too large, XML that declares entities, or a page instead of data."""
 
 
 class QuerySession(requests.Session):
@@ -88,6 +90,11 @@ class QuerySession(requests.Session):
     def _ask_once(self, method: str | bytes, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         with super().request(method, url, *args, **kwargs) as response:
             content = self._bounded(response)
+        if response.ok and _PAGE.match(content):
+            raise RefusedAnswerError(
+                f"the answer is a page, not data ({one_line(content[:2000].decode(errors='replace'), 80)});"
+                " is the address right, and the service not under maintenance?"
+            )
         response._content = content
         response._content_consumed = True  # type: ignore[attr-defined]
         response.raw = _Content(content)
