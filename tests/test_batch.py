@@ -202,6 +202,21 @@ def test_a_catalogue_that_grows_does_the_work_of_what_is_new(archive, catalogue)
     assert float(summary[3]["median_snr"]) == pytest.approx(snr)
 
 
+def test_the_state_of_a_source_of_a_catalogue_repeats_it_alone(archive, catalogue):
+    catalogue.archive_url = archive.url
+    listed = catalogue.directory / "sources.csv"
+    write_sources(listed, archive.holdings.scenario, BRIGHT[:2])
+    catalogue.run(config=[f"sources={listed}", "bands=D1", "download={mode: slim}"])
+    catalogue.configfile = catalogue.directory / "demo" / BRIGHT[1] / f"{BRIGHT[1]}.yaml"
+    assert catalogue.jobs_to_do() == {}
+    results = catalogue.directory / "demo" / BRIGHT[1] / "results"
+    page = (results / "report.html").read_bytes()
+    (results / "report.html").unlink()
+    assert catalogue.jobs_to_do() == {"write_report": 1}
+    catalogue.run()
+    assert (results / "report.html").read_bytes() == page
+
+
 def test_a_source_that_fails_does_not_stop_the_others(archive, catalogue):
     catalogue.archive_url = archive.url
     listed = catalogue.directory / "sources.csv"

@@ -1,20 +1,25 @@
 """The workflow as a user runs it: real Snakemake, real HTTP, real files."""
 
 import csv
+import hashlib
 import itertools
 import json
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from conftest import EVERY_PRODUCT, REPOSITORY, Workflow
+from jsonschema import Draft202012Validator
+from spxflow import config
 
 SOURCE = "demo/cloverleaf"
+SCHEMA = REPOSITORY / "workflow" / "schemas" / "photometry.schema.json"
 PRODUCTS = {
     "query_summary.yaml": "summarise_query",
     "downloads.json": "summarise_downloads",
@@ -62,7 +67,17 @@ def test_every_exposure_is_a_row_and_every_product_is_there(finished):
     document = json.loads((results / "photometry.json").read_text(encoding="utf-8"))
     assert {"source", "settings", "exposures"} <= set(document)
     assert [row["obs_id"] for row in rows] == [row["obs_id"] for row in document["exposures"]]
-    assert "108 exposures" in finished.printed
+    Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).validate(document)
+
+
+def test_the_end_of_a_run_says_what_came_out(finished):
+    rows = [row for row in read_rows(finished) if row["snr"]]
+    medians = [np.median([float(row["snr"]) for row in rows if row["band"] == f"D{number}"]) for number in range(1, 7)]
+    told = "  ".join(f"D{number} {median:.1f}" for number, median in enumerate(medians, 1))
+    n_good = sum(row["is_good"] == "True" for row in rows)
+    assert f"cloverleaf: 108 exposures, 108 measured, {n_good} good" in finished.printed
+    assert f"median S/N: {told}" in finished.printed
+    assert f"results: {SOURCE}/results" in finished.printed
 
 
 def test_fluxes_agree_with_the_truth(finished, demo_scenario):
@@ -241,10 +256,18 @@ def test_a_wrong_option_stops_before_any_work(workflow, config, message):
 
 
 def test_the_state_of_a_run_repeats_it(copied):
-    state = yaml.safe_load((copied.directory / SOURCE / "cloverleaf.yaml").read_text(encoding="utf-8"))
-    assert len(state["state"]["files"]) == state["state"]["photometry"]["n_exposures"] == 108
-    assert all(len(file["sha256"]) == 64 for file in state["state"]["files"])
-    assert state["state"]["versions"].keys() >= {"spxflow", "snakemake", "astropy"}
+    options = yaml.safe_load((copied.directory / SOURCE / "cloverleaf.yaml").read_text(encoding="utf-8"))
+    state = options.pop("state")
+    assert config.complete(options) == options, "every option is there, as it was"
+    assert state["stages_complete"] == ["query", "download", "photometry"]
+    assert state["query"]["n_observations"] == state["photometry"]["n_exposures"] == len(state["files"]) == 108
+    for file in state["files"]:
+        content = (
+            copied.directory / SOURCE / "data" / f"D{file['stem'].split('D')[1][0]}" / f"{file['stem']}.fits"
+        ).read_bytes()
+        assert (file["file_bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert state["versions"].keys() >= {"spxflow", "snakemake", "astropy"}
+    assert datetime.fromisoformat(state["time"]).year >= 2025
     copied.configfile = copied.directory / SOURCE / "cloverleaf.yaml"
     assert copied.jobs_to_do() == {}
 
