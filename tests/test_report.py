@@ -390,5 +390,21 @@ def test_an_index_sorts_by_its_numbers(browse, tmp_path):
     assert seen["byName"] == ["a <&>", "b", "c"]
 
 
+def test_an_index_fits_a_narrow_window_and_sorts_by_keys(browse, tmp_path):
+    entries = [{**ENTRIES[0], "name": f"a-longer-name-{number}", "n_upper_limits": number} for number in range(5)]
+    write_index(tmp_path / "index.html", "catalogue", entries)
+    seen = browse(
+        (tmp_path / "index.html").read_text(encoding="utf-8").replace('src="b/', 'data-src="b/'),
+        "const heading = document.querySelectorAll('th[data-sort]')[3];"
+        "for (const _ of 'ab') heading.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter' }));"
+        "return { problems, page: document.documentElement.scrollWidth, window: innerWidth,"
+        " first: document.querySelector('tbody tr').cells[0].textContent, order: heading.ariaSort };",
+        width=500,
+    )
+    assert seen["problems"] == []
+    assert seen["page"] <= seen["window"] == 500
+    assert (seen["first"], seen["order"]) == ("a-longer-name-4", "descending")
+
+
 def test_the_defaults_are_those_of_the_configuration():
     assert config.defaults()["report"] == asdict(ReportSettings())
