@@ -327,6 +327,18 @@ def test_exposures_are_asked_for_in_the_way_asked_for(demo_scenario, tmp_path, s
         assert {request.kind for request in local.requests} == kinds
 
 
+@pytest.mark.parametrize(("datalink_ids", "requests"), [(500, 1), (40, 3)])
+def test_datalink_answers_come_in_chunks_and_are_kept_where_asked(demo_scenario, tmp_path, datalink_ids, requests):
+    source = Source("s", "s", demo_scenario.target.ra_deg, demo_scenario.target.dec_deg)
+    with server.running(demo_scenario) as local:
+        given = {"url": local.url, "service": "obscore", "cache": str(tmp_path / "kept"), "datalink_ids": datalink_ids}
+        options = configured({f"archive.{name}": value for name, value in given.items()})
+        settings = archive.ArchiveSettings.from_config(options)
+        archive.find([source], settings, archive.QuerySettings.from_config(options), BANDS)
+        assert sum(request.kind == "datalink" for request in local.requests) == requests
+    assert [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize("connections", [1, 3])
 def test_no_more_queries_are_under_way_than_asked_for(demo_scenario, connections):
     faults = {"files": {"/TAP/sync": ["400"], "/TAP/async": ["400"]}, "latency_s": 0.1}
