@@ -33,13 +33,19 @@ if workflow.is_main_process:
     refuse_forgotten_sources()
 
 
+def cores_here():
+    """Cores that the jobs in this process share; Snakemake knows no others where jobs go to a cluster."""
+    settings = workflow.resource_settings
+    return settings.local_cores if settings.cores is None else settings.cores
+
+
 def hold_source_locks():
     """Keep other runs away from these sources until this process ends, however it ends."""
     if not (workflow.use_threads or BATCH):
         raise WorkflowError(
             "force-use-threads: got false, takes true (as in profiles/default), or batch=true"
         )
-    if not workflow.cores:
+    if not cores_here():
         raise WorkflowError(
             "cores: got 0, with which no job ever begins, takes at least 1"
         )
@@ -129,7 +135,7 @@ def logged(log, main, *arguments, **options):
 
 def drawn(log, main, exposures, product, *options):
     """Call the function of a script in a worker process, for what takes long and cannot share a process by threads."""
-    pool = workers.processes(workflow.cores)
+    pool = workers.processes(cores_here())
     logged(log, workers.called, pool, main, str(exposures), str(product), *options)
 
 

@@ -127,4 +127,4 @@ def transfers(source, facts, resources):
 
 def worker_processes(threads):
     """How many processes measure for a job: those that all jobs of this process share, or on a node its own."""
-    return workflow.cores if workflow.is_main_process else max(1, threads)
+    return cores_here() if workflow.is_main_process else max(1, threads)
