@@ -303,6 +303,24 @@ def test_no_wait_between_tries_is_longer_than_asked():
     assert short < 0.5 < 1.0 < long
 
 
+@pytest.mark.parametrize(("retry_after_max_s", "requests"), [(0.5, 1), (600.0, 2)])
+def test_a_pause_that_the_archive_asks_for_is_made_unless_it_is_too_long(retry_after_max_s, requests):
+    asked = []
+
+    def answer(path):
+        asked.append(time.monotonic())
+        return 429, {"Retry-After": "1"}, b"later"
+
+    with answering(answer) as url:
+        given = {"retries": 1, "retry_wait_s": 0.01, "retry_after_max_s": retry_after_max_s}
+        options = configured({"archive.url": url, **{f"download.{name}": value for name, value in given.items()}})
+        client = HttpClient(transfer.TransferSettings.from_config(options))
+        with pytest.raises(TransferFault, match="429|asks to be left alone"):
+            client.get(f"{url}/file", lambda body: body.read())
+    assert len(asked) == requests
+    assert asked[-1] - asked[0] >= requests - 1
+
+
 def test_an_answer_of_a_query_service_is_waited_for_no_longer_than_asked():
     def answer(_):
         time.sleep(0.8)

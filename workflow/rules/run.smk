@@ -36,7 +36,9 @@ if workflow.is_main_process:
 def cores_here():
     """Cores that the jobs in this process share; Snakemake knows no others where jobs go to a cluster."""
     settings = workflow.resource_settings
-    return settings.local_cores if settings.cores is None else settings.cores
+    if settings.cores is None:
+        return settings.local_cores or os.cpu_count()
+    return settings.cores
 
 
 def hold_source_locks():
