@@ -9,6 +9,9 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/exposures.smk"
+include: "workflow/rules/run.smk"
 include: "workflow/rules/query.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/photometry.smk"
@@ -43,6 +46,7 @@ rule photometry:
 onstart:
     hold_source_locks()
     stop_when_told()
+    keep_scheduler_calm()
 
 
 onsuccess:

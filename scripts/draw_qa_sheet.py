@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from spxflow import files, observations, plots_qa, stamps
+from spxflow.config import needs_calibration
 from spxflow.mef import InvalidFile
 from spxflow.transfer.calibration import CalibrationUnavailableError
 
@@ -25,13 +26,9 @@ def read_stamp(record, config, source_directory, size_px):
     """
     stem = observations.parse_stem(record["file"]).stem
     image = Path(source_directory) / "data" / record["band"] / f"{stem}.fits"
-    slim = config["download"]["mode"] == "slim"
-    changed = slim or any(
-        config["calibration"][option] != usual
-        for option, usual in (("wavelength", "table"), ("solid_angle", "wcs"), ("harmonise", False))
-    )
+    slim, needed = config["download"]["mode"] == "slim", needs_calibration(config)
     try:
-        calibration = load(config, record["release"], record["detector"], slim) if changed else None
+        calibration = load(config, record["release"], record["detector"], slim) if needed else None
         method = config["photometry"]
         offset_px = method["psf"]["offset_px"]
         return stamps.read_stamp(image, record, method["bad_flags"], size_px, calibration, offset_px)
@@ -58,7 +55,3 @@ def main(exposures_json, sheet, config, source_directory):
     chosen = plots_qa.choose(document["exposures"], settings)
     shown = [(record, read_stamp(record, config, source_directory, settings.stamp_px)) for record in chosen]
     plots_qa.qa_sheet(shown, sheet, document["source"], settings)
-
-
-if __name__ == "__main__":
-    main(snakemake.input.exposures, snakemake.output.sheet, snakemake.config, snakemake.params.directory)

@@ -116,11 +116,10 @@ def _measured_apart(function, tasks):
     """The records of exposures that a worker died with: each in a worker of its own, to find which it was."""
     records = []
     for task in tasks:
-        with workers.Processes(1) as pool:
-            try:
-                records += pool.submit(function, (task,)).result()
-            except BrokenProcessPool:
-                records.append(missing_record(task[0], "error", "the process that measured it died"))
+        try:
+            records += workers.alone(function, (task,))
+        except BrokenProcessPool:
+            records.append(missing_record(task[0], "error", "the process that measured it died"))
     return records
 
 

@@ -13,7 +13,3 @@ def main(exposures_json, picture, plot_options):
         plots.PlotSettings.from_config(plot_options),
         document["settings"]["quality"],
     )
-
-
-if __name__ == "__main__":
-    main(snakemake.input.exposures, snakemake.output.plot, snakemake.params.plot)

@@ -42,13 +42,3 @@ def main(exposures_json, page, config, source_directory, options):
         spectrum.combine(records, smooth),
         variability.variability(records, variability.VariabilitySettings.from_config(config["variability"]), smooth),
     )
-
-
-if __name__ == "__main__":
-    main(
-        snakemake.input.exposures,
-        snakemake.output.page,
-        snakemake.config,
-        snakemake.params.directory,
-        snakemake.params.options,
-    )

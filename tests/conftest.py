@@ -6,9 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from spxflow import config
 from spxflow.demo import scenario, server
 
 REPOSITORY = Path(__file__).parent.parent
+EVERY_PRODUCT = [  # for --config: every product in every format
+    f"products=[{','.join(config.defaults()['products'])},irsa_columns,spectrum_passes]",
+    "tables={formats: [csv, ecsv, parquet, vot]}",
+    "pictures={formats: [png, pdf, svg]}",
+]
 
 
 class Workflow:

@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import debian
+
 PACKAGES = ("slurm-wlm", "slurmdbd", "munge", "mariadb-server")
 _DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
 PROGRAMS = (*_DAEMONS, "mariadb-install-db", "sacctmgr", "scontrol", "sinfo", "sbatch", "srun", "sacct")
@@ -76,18 +78,10 @@ class NoClusterError(RuntimeError):
 
 def install():
     """Have the programs, installed by apt where that is possible."""
-    missing = [program for program in PROGRAMS if shutil.which(program, path=_search_path()) is None]
-    if not missing:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise NoClusterError(f"{', '.join(missing)} not installed, and this is not root on Debian")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (("update",), ("install", "-y", "--no-install-recommends", *PACKAGES)):
-        done = subprocess.run(
-            ["apt-get", "-q", *command], env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        if done.returncode:
-            raise NoClusterError(f"apt-get {command[0]} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    try:
+        debian.have(PROGRAMS, PACKAGES, _search_path())
+    except debian.UnavailableError as error:
+        raise NoClusterError(str(error)) from None
 
 
 def _search_path():

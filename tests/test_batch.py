@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import yaml
-from conftest import Workflow
+from conftest import EVERY_PRODUCT, Workflow
 from spxflow import files
 from spxflow.demo import server
 from spxflow.journal import Journal, digest_of
@@ -65,13 +65,19 @@ def catalogue(tmp_path):
 
 
 def test_products_are_those_of_single_files(demo_archive, tmp_path):
+    """Two runs of their own, in every format: the same bytes."""
     content = {}
     for batch in ("true", "false"):
         workflow = Workflow(tmp_path / batch, demo_archive.url)
         workflow.directory.mkdir()
-        workflow.run(config=[f"batch={batch}", "bands=D1,D5"])
+        config = [*EVERY_PRODUCT, f"batch={batch}", "bands=D1,D5"]
+        assert ("fetch_source" in workflow.jobs_to_do(config=config)) == (batch == "true")
+        workflow.run(config=config)
         content[batch] = content_of_products(workflow.directory / SOURCE)
-        assert workflow.jobs_to_do(config=[f"batch={batch}", "bands=D1,D5"]) == {}
+        assert workflow.jobs_to_do(config=config) == {}
+    assert {name.rpartition(".")[2] for name in content["true"]} == {
+        *("csv", "ecsv", "parquet", "vot", "png", "pdf", "svg", "html", "json", "yaml")
+    }
     assert content["true"] == content["false"]
     assert len(content["true"]["downloads.json"]["files"]) == 36
 
@@ -111,7 +117,7 @@ def test_only_what_changed_or_failed_is_done_again(archive, tmp_path):
 
 
 def test_a_killed_batch_goes_on_where_it_was(archive, tmp_path):
-    archive.set_faults({"latency_s": 0.1})
+    archive.set_faults({"latency_s": 0.3})
     workflow = Workflow(tmp_path, archive.url)
     journal = tmp_path / SOURCE / "records" / "transfer.journal"
     for number in (signal.SIGKILL, signal.SIGINT):

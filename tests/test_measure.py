@@ -322,7 +322,7 @@ def test_the_aperture_follows_the_width_of_the_psf_or_is_fixed():
     pixel = np.sqrt(float(exposure.solid_angle_arcsec2(X, Y)))
     by_width = measure(exposure, star(), PhotometrySettings(aperture=ApertureSettings(diameter_fwhm=3.0)))
     assert by_width["aperture_radius_px"] == pytest.approx(1.5 * exposure.psf_fwhm_arcsec / pixel)
-    fixed = PhotometrySettings(aperture=ApertureSettings("fixed", diameter_px=5.0))
+    fixed = PhotometrySettings(aperture=ApertureSettings(method="fixed", diameter_px=5.0))
     assert measure(exposure, star(), fixed)["aperture_radius_px"] == 2.5
 
 

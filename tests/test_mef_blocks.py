@@ -30,9 +30,11 @@ def test_growing_stream_shows_the_psf_hdu_when_its_header_is_there():
     psf = next(extent for extent in scan(content)[0] if extent.name == "PSF")
     stream = bytearray()
     seen = []
+    extents = ()
     for start in range(0, psf.data_start + 1000, 1000):
         stream += content[start : start + 1000]
-        extents, complete = scan(stream)
+        extents, complete = scan(stream, extents)
+        assert (extents, complete) == scan(stream)
         assert complete == (len(stream) == extents[-1].end if extents else False)
         seen.append([extent.name for extent in extents])
     assert all(earlier == later[: len(earlier)] for earlier, later in itertools.pairwise(seen))

@@ -67,8 +67,10 @@ def test_relative_paths_are_those_of_the_working_directory(demo_archive, tmp_pat
     workflow.configfile.write_text("sources: mine.csv\noutdir: mine\nbands: [D3]\n", encoding="utf-8")
     with open(tmp_path / "mine.csv", "w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([("id", "ra", "dec"), ("one", 213.942708, 11.495389)])
-    workflow.run("photometry", config=["download={mode: slim}"])
+    workflow.run("photometry", config=["download={mode: slim}", "calibration={directory: kept}"])
     assert (tmp_path / "mine" / "one" / "results" / "photometry.json").exists()
+    assert list((tmp_path / "kept").rglob("*.fits"))
+    assert not (tmp_path / "calibration").exists()
 
 
 def test_conda_installs_what_pip_does():
@@ -90,5 +92,5 @@ def test_conda_installs_what_pip_does():
 
 def test_the_catalogue_of_workflows_can_read_its_entry():
     entry = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8"))
-    assert entry["usage"]["software-stack-deployment"]["conda"] is True
+    assert entry["usage"]["software-stack-deployment"]["conda"] is False
     assert {"desc", "flags"} == set(entry["usage"]["mandatory-flags"])

@@ -1,15 +1,18 @@
 """Options with an effect: of each, two values and what they must change. No option without a test."""
 
+import ast
 import json
 import re
 import socket
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from answers import answering
 from conftest import REPOSITORY
 from patches import OBSERVATION, SOURCE, X, Y, altered, patch, star, write
@@ -18,9 +21,11 @@ from spxflow import archive, config, transfer
 from spxflow.archive.errors import ArchiveError
 from spxflow.archive.session import QuerySession
 from spxflow.archive.tap import ask
+from spxflow.demo import server
 from spxflow.demo.frames import target_window
 from spxflow.measure import measure, measure_exposure
 from spxflow.mef import read_exposure
+from spxflow.observations import BANDS
 from spxflow.quality import judge
 from spxflow.settings import BAD_FLAGS, PhotometrySettings, QualitySettings
 from spxflow.sources import Source
@@ -28,7 +33,7 @@ from spxflow.transfer.client import HttpClient
 from spxflow.transfer.faults import TransferFault
 
 sys.path.insert(0, str(REPOSITORY))
-from scripts import write_report
+from scripts import read_sources, write_report
 
 FLUX = 1500.0
 
@@ -95,6 +100,16 @@ EFFECTS = [
         a_star,
         "background_step",
         lambda a, b: step_number(b) < step_number(a) < np.inf,
+    ),
+    ("background.gap_px", (1.0, 5.0), {}, a_star, "background_n_pixels", lambda a, b: a > b),
+    ("background.max_radius_px", (5.0, 8.0), {}, a_star, "background_n_pixels", lambda a, b: a < b),
+    (
+        "background.min_pixels",
+        (10, 60),
+        {**NARROW, "photometry.background.fallbacks": []},
+        a_star,
+        "background_step",
+        lambda a, b: step_number(a) < step_number(b) < np.inf,
     ),
     ("background.clip_sigma", (1.5, 5.0), {}, a_star, "background_n_pixels", lambda a, b: a < b),
     (
@@ -250,16 +265,137 @@ def test_a_connection_is_waited_for_no_longer_than_asked():
     assert 0.2 <= waits[0] < 0.8 <= waits[1] < 10.0
 
 
+def asked_until_given_up(section, options):
+    """How often a server that is always busy is asked, and for how many seconds."""
+    asked = []
+
+    def answer(path):
+        asked.append(path)
+        return 503, {}, b"busy"
+
+    with answering(answer) as url:
+        complete = configured({"archive.url": url, **{f"{section}.{name}": value for name, value in options.items()}})
+        begin = time.monotonic()
+        if section == "archive":
+            settings = archive.ArchiveSettings.from_config(complete)
+            with pytest.raises(ArchiveError, match="503"):
+                ask("SELECT 1", settings, QuerySession(settings))
+        else:
+            client = HttpClient(transfer.TransferSettings.from_config(complete))
+            with pytest.raises(TransferFault, match="503"):
+                client.get(f"{url}/file", lambda body: body.read())
+    return len(asked), time.monotonic() - begin
+
+
+@pytest.mark.parametrize("section", ["archive", "download"])
+def test_a_fault_is_asked_about_again_as_often_and_after_as_long_as_configured(section):
+    at_once, _ = asked_until_given_up(section, {"retries": 0})
+    soon, short = asked_until_given_up(section, {"retries": 2, "retry_wait_s": 0.01})
+    later, long = asked_until_given_up(section, {"retries": 2, "retry_wait_s": 0.5})
+    assert soon == later >= at_once + 2
+    assert long > short + 0.6, "waits of 0.5 s and 1 s, each at least half of that"
+
+
+def test_no_wait_between_tries_is_longer_than_asked():
+    options = {"retries": 4, "retry_wait_s": 0.5}
+    _, short = asked_until_given_up("download", {**options, "retry_wait_max_s": 0.02})
+    _, long = asked_until_given_up("download", {**options, "retry_wait_max_s": 0.6})
+    assert short < 0.5 < 1.0 < long
+
+
+def test_an_answer_of_a_query_service_is_waited_for_no_longer_than_asked():
+    def answer(_):
+        time.sleep(0.8)
+        return 400, {}, b"not like this"
+
+    with answering(answer) as url:
+        for seconds, reason in ((0.2, "timed out|no answer"), (5.0, "400")):
+            options = configured({"archive.url": url, "archive.retries": 0, "archive.timeout_s": seconds})
+            settings = archive.ArchiveSettings.from_config(options)
+            with pytest.raises(ArchiveError, match=reason):
+                ask("SELECT 1", settings, QuerySession(settings))
+
+
+@pytest.mark.parametrize(("service", "kinds"), [("tap", {"tap"}), ("sia", {"sia"}), ("obscore", {"tap", "datalink"})])
+def test_exposures_are_asked_for_in_the_way_asked_for(demo_scenario, tmp_path, service, kinds):
+    source = Source("s", "s", demo_scenario.target.ra_deg, demo_scenario.target.dec_deg)
+    with server.running(demo_scenario) as local:
+        options = configured({"archive.url": local.url, "archive.service": service, "archive.cache": str(tmp_path)})
+        settings = archive.ArchiveSettings.from_config(options)
+        found = archive.find([source], settings, archive.QuerySettings.from_config(options), BANDS)
+        assert len(found["s"].observations) == 108
+        assert {request.kind for request in local.requests} == kinds
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_no_more_queries_are_under_way_than_asked_for(demo_scenario, connections):
+    faults = {"files": {"/TAP/sync": ["400"], "/TAP/async": ["400"]}, "latency_s": 0.1}
+    target = demo_scenario.target
+    sources = [Source(f"s{number}", "s", target.ra_deg, target.dec_deg) for number in range(9)]
+    with server.running(demo_scenario, faults=faults) as local:
+        options = configured({"archive.url": local.url, "archive.retries": 0, "archive.connections": connections})
+        settings = archive.ArchiveSettings.from_config(options)
+        found = archive.find(sources, settings, archive.QuerySettings.from_config(options), BANDS)
+        assert all(answer.observations for answer in found.values())
+        assert local.traffic.summary()["max_connections"]["all"] == connections
+
+
+# --- the source and its neighbours ---
+
+
+def test_the_source_is_what_the_options_say():
+    motion = {"pmra_masyr": 12.0, "pmdec_masyr": -3.0, "parallax_mas": 5.0, "epoch_yr": 2010.0}
+    (source,) = read_sources.main(configured({"ra": 213.9, "dec": -11.5, "name": "a star", **motion})).values()
+    assert (source.ra_deg, source.dec_deg, source.name) == (213.9, -11.5, "a star")
+    assert {option: getattr(source, option) for option in motion} == motion
+    (nameless,) = read_sources.main(configured({"ra": 213.9, "dec": -11.5})).values()
+    assert nameless.name == "J141536.00-113000.0"
+
+
+def test_neighbours_are_those_of_the_catalogue_and_of_the_file(tmp_path):
+    (tmp_path / "sources.csv").write_text("id,ra,dec\na,10,10\nb,10.001,10\n")
+    (tmp_path / "others.csv").write_text("id,ra,dec\nc,10.0,10.001\n")
+
+    def neighbours(**options):
+        given = {f"photometry.neighbours.{name}": value for name, value in options.items()}
+        complete = configured({"ra": None, "dec": None, "sources": str(tmp_path / "sources.csv"), **given})
+        sources = read_sources.main(complete)
+        return {one["key"] for one in read_sources.neighbours_of(sources, complete)("a")}
+
+    others = str(tmp_path / "others.csv")
+    assert neighbours() == {"b"}
+    assert neighbours(catalogue=False) == set()
+    assert neighbours(catalogue=False, file=others) == {"c"}
+
+
 # --- every option ---
 
-UNTESTED: dict[str, str] = {}
-"""Options that no test needs to name, and why."""
+SHOWN_BY = yaml.safe_load((Path(__file__).parent / "data" / "option_tests.yaml").read_text(encoding="utf-8"))
+IN_A_TABLE = {
+    "option_effects::an_option_of_the_measurement_has_its_effect": {f"photometry.{row[0]}" for row in EFFECTS}
+}
 
 
-def test_every_option_is_named_in_a_test():
-    files = Path(__file__).parent.glob("*.py")
-    said = {word for path in files for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
-    names = [option for option, _ in config.options()]
-    unknown = [option for option in names if option.rsplit(".", 1)[-1] not in said]
-    assert [option for option in unknown if option not in UNTESTED] == []
-    assert set(UNTESTED) <= set(names)
+def source_of_tests():
+    """Text of every test with its decorators, by module and name."""
+    texts = {}
+    for path in Path(__file__).parent.glob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                first = min(one.lineno for one in (node, *node.decorator_list))
+                name = f"{path.stem.removeprefix('test_')}::{node.name.removeprefix('test_')}"
+                texts[name] = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    return texts
+
+
+def test_the_effect_of_every_option_is_shown_by_a_test():
+    """That the tests can fail was seen by hand, with each option in turn read as its default."""
+    shown = Counter(option for options in SHOWN_BY.values() for option in options)
+    assert set(shown) == {name for name, _ in config.options()}
+    assert {option for option, count in shown.items() if count > 1} == set()
+    texts = source_of_tests()
+    assert set(SHOWN_BY) <= set(texts)
+    for name, options in SHOWN_BY.items():
+        said = {option for option in options if re.search(rf"\b{option.rsplit('.', 1)[-1]}\b", texts[name])}
+        assert set(options) == said | IN_A_TABLE.get(name, set())

@@ -1,5 +1,7 @@
 """The combined plot: nothing silently left out, and every option does what it says."""
 
+import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
@@ -9,7 +11,7 @@ import pytest
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.image import imread
-from records import QUALITY, SOURCE, missing, real_star, record, simulate
+from records import QUALITY, SOURCE, missing, real_star, record, simulate, smooth_truth
 from spxflow import config
 from spxflow.errors import ConfigError
 from spxflow.plots import PlotSettings, combined_figure, combined_plot, points, refuse_unknown_colour_map
@@ -76,6 +78,44 @@ def test_an_outlier_neither_vanishes_nor_flattens_the_others():
     drawn = figure(exposures)
     assert count(drawn, "above") == len(exposures[5::36]) == 6
     assert drawn.axes[0].get_ylim()[1] < 1.5 * quiet[1]
+
+
+def test_a_line_of_the_spectrum_is_shown_to_its_peak():
+    """Three of 216 exposures see it, ten times the continuum: no percentile may cut it."""
+
+    def spectrum(wavelength_um):
+        return smooth_truth(wavelength_um) + 9000.0 * np.exp(-0.5 * ((wavelength_um - 2.041) / 0.02) ** 2)
+
+    drawn = figure(simulate(3, truth=spectrum))
+    assert count(drawn, "good") == 216
+    assert count_outside(drawn) == 0
+
+
+@pytest.mark.parametrize("magnitude", [False, True])
+def test_notes_at_the_edge_cover_no_point(magnitude):
+    drawn = figure(magnitude=magnitude)
+    drawn.draw_without_rendering()
+    for axes in (*panels(drawn, "spectrum"), *panels(drawn, "lightcurve")):
+        places = [artist.get_offsets() for artist in axes.collections if artist.get_gid() == "good"]
+        pixels = axes.transData.transform(np.concatenate(places))
+        for note in (text for text in axes.texts if re.fullmatch(r"\d+ (above|below)", text.get_text())):
+            box = note.get_window_extent()
+            assert not any(box.contains(*pixel) for pixel in pixels), note
+            assert note.get_zorder() < 3, "behind what it might touch"
+
+
+@pytest.mark.parametrize("figsize", [(10.0, 8.0), (7.0, 5.5)])
+def test_labels_of_many_survey_passes_do_not_run_into_each_other(figsize):
+    drawn = figure(simulate(4, passes=5), figsize=figsize)
+    drawn.draw_without_rendering()
+    times = panels(drawn, "lightcurve")
+    assert len(times) == 5
+    assert sum(axes.get_position().width for axes in times) > 0.6
+    for axes_of_a_row in (times, [child for axes in times for child in axes.child_axes]):
+        labels = [label for axes in axes_of_a_row for label in axes.get_xticklabels() if label.get_text()]
+        boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+        assert len(boxes) >= 5
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
 def test_marks_tell_good_rejected_and_upper_limits_apart():
@@ -174,9 +214,12 @@ def test_resolution_is_left_to_matplotlibrc_when_not_given(tmp_path):
     assert imread(tmp_path / "a.png").shape[:2] == (160, 200)
 
 
-def test_one_moment_in_time_has_an_axis_of_minutes():
-    drawn = figure([record(band="D1", mjd=60800.0, wavelength_um=0.9, flux_ujy=9.0, flux_err_ujy=1.0)])
-    assert np.ptp(panels(drawn, "lightcurve")[0].get_xlim()) < 0.05
+def test_one_moment_in_time_has_axes_of_whole_dates():
+    alone = [record(band="D1", mjd=60800.3, wavelength_um=0.9, flux_ujy=9.0, flux_err_ujy=1.0)]
+    drawn = figure(alone)
+    assert {"2025-05-04", "2025-05-05"} <= set(texts(drawn))
+    assert drawn.get_suptitle().endswith("1 exposure, 1 good")
+    assert np.ptp(figure(alone, magnitude=True).axes[0].get_ylim()) == pytest.approx(1.0), "half a magnitude around it"
 
 
 def test_magnitude():
@@ -247,11 +290,14 @@ def test_density_above():
 
 
 def test_ylim_percentiles():
-    everything = figure(ylim_percentiles=(0.0, 100.0)).axes[0].get_ylim()
-    assert everything[1] >= max(one["flux_ujy"] for one in STAR if one["is_good"])
-    narrow, usual = figure(ylim_percentiles=(25.0, 75.0)), figure()
-    assert np.ptp(narrow.axes[0].get_ylim()) < np.ptp(usual.axes[0].get_ylim()) < np.ptp(everything)
-    assert count_outside(narrow) > count_outside(usual)
+    drawn = points(STAR, magnitude=False)
+    supported = drawn.value[drawn.good & ~drawn.stray]
+    low, high = figure().axes[0].get_ylim()
+    assert low < supported.min() < supported.max() < high
+    assert high < drawn.value[drawn.good & drawn.stray].min(), "outliers do not set the range"
+    middle, most = figure(ylim_percentiles=(25.0, 75.0)), figure(ylim_percentiles=(1.0, 99.0))
+    assert np.ptp(middle.axes[0].get_ylim()) < np.ptp(most.axes[0].get_ylim()) < high - low
+    assert count_outside(middle) > count_outside(most) > count_outside(figure())
 
 
 def test_ylim_padding():

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import asdict
 from html.parser import HTMLParser
 
+import debian
 import numpy as np
 import pytest
 from records import SOURCE, missing, real_star, simulate
@@ -17,8 +18,7 @@ from spxflow.plots_qa import exposure_name
 from spxflow.report import ReportSettings, write_index, write_report
 from spxflow.stamps import Stamp, encode
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium-headless-shell")
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">{{data}}&amp;"
 MADE = {"configuration": {"photometry": {"primary": "psf"}}, "versions": {"numpy": np.__version__}}
 
@@ -54,8 +54,29 @@ def data_of(page):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
 
 
-def browse(page, path, script, fragment=""):
-    """What a script returns that runs in the page after it has drawn itself."""
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium without a screen."""
+    found = [program for program in BROWSERS if shutil.which(program)]
+    if not found:
+        try:
+            debian.have(BROWSERS[:1], BROWSERS[:1])
+        except debian.UnavailableError as error:
+            pytest.skip(f"no browser: {error}")
+    return (found or BROWSERS)[0]
+
+
+@pytest.fixture
+def browse(browser, tmp_path):
+    """Function that opens a page, runs a script in it once it has drawn itself, and returns what that returns."""
+
+    def browsed(page, script, fragment="", width=1400):
+        return _browse(browser, tmp_path / "browsed.html", page, script, fragment, width)
+
+    return browsed
+
+
+def _browse(browser, path, page, script, fragment, width):
     driver = f"""<script>
     window.addEventListener("load", () => setTimeout(async () => {{
       const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
@@ -65,9 +86,15 @@ def browse(page, path, script, fragment=""):
       document.body.append(result);
     }}, 500));</script>"""
     path.write_text(page.replace("<title>", LISTENER + "<title>", 1).replace("</body>", driver + "</body>"), "utf-8")
-    options = ["--no-sandbox", "--disable-gpu", "--window-size=1400,1200", "--virtual-time-budget=20000", "--dump-dom"]
+    options = [
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--window-size={width},1200",
+        "--virtual-time-budget=20000",
+        "--dump-dom",
+    ]
     done = subprocess.run(
-        [CHROMIUM, *options, f"file://{path}{fragment}"], capture_output=True, text=True, timeout=120, check=True
+        [browser, *options, f"file://{path}{fragment}"], capture_output=True, text=True, timeout=120, check=True
     )
     found = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-2000:] + done.stderr[-2000:]
@@ -158,13 +185,15 @@ def test_plot_options_are_followed(tmp_path):
             date_cmap="Greys",
             wavelength_scale="linear",
             break_gaps_days=0,
-            ylim_percentiles=(0.0, 100.0),
+            ylim_percentiles=(25.0, 75.0),
+            magnitude=True,
         )
     )
     assert usual["scales"]["date"] != other["scales"]["date"]
     assert (usual["wavelength_scale"], other["wavelength_scale"]) == ("log", "linear")
-    assert (len(usual["gaps"]), len(other["gaps"])) == (1, 0)
-    assert np.ptp(other["range"]) > np.ptp(usual["range"])
+    assert (len(usual["axes"]["gaps"]), len(other["axes"]["gaps"])) == (1, 0)
+    assert np.ptp(other["axes"]["flux"]) < np.ptp(usual["axes"]["flux"])
+    assert (usual["magnitude"], other["magnitude"]) == (False, True)
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
@@ -195,12 +224,11 @@ CLICK = """
 """
 
 
-@needs_browser
 @pytest.mark.parametrize("plot", ["spectrum", "lightcurve"])
-def test_a_clicked_point_shows_its_cutout_and_record(tmp_path, plot):
+def test_a_clicked_point_shows_its_cutout_and_record(browse, tmp_path, plot):
     star = real_star()
     page = write(tmp_path / "report.html", star)
-    seen = browse(page, tmp_path / "b.html", CLICK % (plot, plot))
+    seen = browse(page, CLICK % (plot, plot))
     assert seen["problems"] == []
     assert seen["plots"] >= 2
     clicked = next(one for one in star if exposure_name(one) == seen["selected"])
@@ -210,14 +238,12 @@ def test_a_clicked_point_shows_its_cutout_and_record(tmp_path, plot):
     assert float(re.search(r"flux_ujy(-?[\d.]+) uJy", seen["text"])[1]) == pytest.approx(clicked["flux_ujy"], rel=1e-5)
 
 
-@needs_browser
-def test_hostile_texts_stay_texts(tmp_path):
+def test_hostile_texts_stay_texts(browse, tmp_path):
     star = [{**one, "reason": HOSTILE, "status": "flagged"} for one in real_star()]
     star[0]["obs_id"] = HOSTILE
     page = write(tmp_path / "report.html", star, source={**SOURCE, "name": HOSTILE})
     seen = browse(
         page,
-        tmp_path / "b.html",
         "document.querySelector('tr[data-row]').click(); await wait(300);"
         "return { problems, title: document.title, heading: document.querySelector('h1').textContent,"
         " images: document.querySelectorAll('img[src=x]').length, text: document.body.textContent };",
@@ -228,13 +254,11 @@ def test_hostile_texts_stay_texts(tmp_path):
     assert seen["text"].count(HOSTILE) >= 2
 
 
-@needs_browser
-def test_arrow_keys_step_and_links_lead_to_an_exposure(tmp_path):
+def test_arrow_keys_step_and_links_lead_to_an_exposure(browse, tmp_path):
     exposures = sorted(simulate(0), key=lambda one: (one["mjd"], one["band"]))
     page = write(tmp_path / "report.html", exposures)
     seen = browse(
         page,
-        tmp_path / "b.html",
         "const first = document.querySelector('#details h2').textContent;"
         "document.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' })); await wait(100);"
         "return { problems, first, second: document.querySelector('#details h2').textContent, hash: location.hash };",
@@ -245,10 +269,87 @@ def test_arrow_keys_step_and_links_lead_to_an_exposure(tmp_path):
     assert seen["hash"] == f"#{exposure_name(exposures[8])}"
 
 
-@needs_browser
-@pytest.mark.parametrize("records", [[], [missing()], simulate(0, exposures=180)], ids=["none", "failed", "many"])
-def test_unusual_numbers_of_exposures_are_pages_too(tmp_path, records):
-    seen = browse(write(tmp_path / "a.html", records), tmp_path / "b.html", "await wait(1500); return { problems };")
+def test_keys_do_what_a_mouse_does_and_leave_those_of_the_browser_alone(browse, tmp_path):
+    exposures = [*simulate(0), missing()]
+    seen = browse(
+        write(tmp_path / "report.html", exposures),
+        "const press = (where, key, more) =>"
+        " where.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, ...more }));"
+        "const selected = () => document.querySelector('#details h2')?.textContent ?? null;"
+        "press(document, 'ArrowRight', { altKey: true }); await wait(100); const back = selected();"
+        "const row = document.querySelector('tr[data-row]'); press(row, 'Enter'); await wait(100);"
+        "return { problems, back, chosen: selected(), focusable: row.tabIndex, text: document.body.textContent };",
+    )
+    assert seen["problems"] == []
+    assert (seen["back"], seen["chosen"], seen["focusable"]) == (None, exposure_name(exposures[-1]), 0)
+    assert "HTTP 404" in seen["text"]
+
+
+MAGNITUDES = """
+  const spectrum = document.getElementById("spectrum");
+  const look = () => ({
+    title: spectrum.layout.yaxis.title.text,
+    range: spectrum.layout.yaxis.range,
+    good: spectrum.data[0].customdata.map((row, index) => [data.names[row], spectrum.data[0].y[index]]),
+    outside: document.getElementById("outside").textContent,
+  });
+  const before = look();
+  document.getElementById("magnitudes").click();
+  await wait(500);
+  const notes = document.getElementById("lightcurve").layout.annotations.map((one) => one.text);
+  return { problems, before, after: look(), notes };
+"""
+
+
+def test_fluxes_become_magnitudes_and_gaps_in_time_are_told(browse, tmp_path):
+    star = real_star()
+    seen = browse(write(tmp_path / "report.html", star), MAGNITUDES)
+    assert seen["problems"] == []
+    by_name = {exposure_name(one): one for one in star}
+    for look, column, title in (("before", "flux_ujy", "flux density (µJy)"), ("after", "mag_ab", "AB magnitude")):
+        assert seen[look]["title"] == title
+        assert len(seen[look]["good"]) == sum(one["is_good"] for one in star)
+        assert all(value == pytest.approx(by_name[name][column]) for name, value in seen[look]["good"])
+        low, high = sorted(seen[look]["range"])
+        limits = [one["upper_limit_ujy"] for one in star if one["is_upper_limit"]]
+        fluxes = [*limits, *(one["flux_ujy"] for one in star if not one["is_upper_limit"])]
+        values = fluxes if look == "before" else [23.9 - 2.5 * np.log10(flux) for flux in fluxes if flux > 0]
+        beyond = sum(not low <= value <= high for value in values)
+        assert seen[look]["outside"].startswith(f"{beyond} of {len(star)} points are outside")
+    assert seen["before"]["range"][0] < seen["before"]["range"][1]
+    assert seen["after"]["range"][0] > seen["after"]["range"][1], "bright is up"
+    assert [re.fullmatch(r"1\d\d days left out", note) is not None for note in seen["notes"]] == [True]
+
+
+@pytest.mark.parametrize("width", [500, 1400])
+def test_nothing_is_wider_than_the_window(browse, tmp_path, width):
+    star = [*real_star(), missing(reason="a_very_long_word_without_any_space" * 20)]
+    seen = browse(
+        write(tmp_path / "report.html", star),
+        "document.querySelectorAll('details').forEach((one) => { one.open = true; }); await wait(500);"
+        "return { problems, page: document.documentElement.scrollWidth, window: innerWidth };",
+        fragment=f"#{exposure_name(star[3])}",
+        width=width,
+    )
+    assert seen["problems"] == []
+    assert seen["page"] <= seen["window"] == width
+
+
+@pytest.mark.parametrize(("records", "said"), [([], "was found"), ([missing()], "could be measured")])
+def test_without_a_measurement_the_page_says_so(browse, tmp_path, records, said):
+    seen = browse(
+        write(tmp_path / "report.html", records),
+        "return { problems, text: document.body.innerText, plots: document.querySelectorAll('.plot').length };",
+    )
+    assert (seen["problems"], seen["plots"]) == ([], 0)
+    assert f"no exposure of this source {said}" in seen["text"]
+    assert "Click a point" not in seen["text"]
+    assert "every exposure was measured" not in seen["text"]
+
+
+@pytest.mark.parametrize("records", [simulate(0)[:1], simulate(0, exposures=180)], ids=["one", "many"])
+def test_unusual_numbers_of_exposures_are_pages_too(browse, tmp_path, records):
+    seen = browse(write(tmp_path / "a.html", records), "await wait(1500); return { problems };")
     assert seen["problems"] == []
 
 
@@ -273,12 +374,10 @@ def test_an_index_links_to_every_report_and_nowhere_else(tmp_path):
     assert "0 sources" in (tmp_path / "empty.html").read_text(encoding="utf-8")
 
 
-@needs_browser
-def test_an_index_sorts_by_its_numbers(tmp_path):
+def test_an_index_sorts_by_its_numbers(browse, tmp_path):
     write_index(tmp_path / "index.html", "catalogue", ENTRIES)
     seen = browse(
         (tmp_path / "index.html").read_text(encoding="utf-8").replace('src="b/', 'data-src="b/'),
-        tmp_path / "b.html",
         "const heads = [...document.querySelectorAll('th[data-sort]')];"
         "const names = () => [...document.querySelectorAll('tbody tr')].map((line) => line.cells[0].textContent);"
         "const click = (index) => { heads[index].click(); return names(); };"

@@ -10,7 +10,7 @@ from conftest import REPOSITORY, Workflow
 from test_batch import SOURCE, content_of_products
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
         pytest.skip("no SLURM test: snakemake-executor-plugin-slurm is not installed")
@@ -62,3 +62,13 @@ def test_products_of_a_cluster_are_those_of_one_machine(cluster, demo_archive, t
     assert products == content_of_products(local.directory / SOURCE)
     assert len(products["downloads.json"]["files"]) == 108
     assert remote.jobs_to_do(config=["batch=true"]) == {}
+
+
+@pytest.mark.parametrize(("where", "jobs"), [("here", 1), ("nodes", 2)])
+def test_the_nodes_fetch_when_told_to(cluster, demo_archive, tmp_path, where, jobs):
+    """One more job on the cluster: that which fetches."""
+    before = len(cluster.jobs())
+    workflow = SlurmWorkflow(tmp_path, demo_archive.url, cluster)
+    workflow.run(config=["batch=true", "bands=D1", "products=[photometry]", f"download={{where: {where}}}"])
+    assert len(cluster.jobs()) == before + jobs
+    assert len(list((tmp_path / SOURCE / "data" / "D1").glob("*.fits"))) == 18

@@ -1,16 +1,18 @@
 """The workflow as a user runs it: real Snakemake, real HTTP, real files."""
 
 import csv
+import itertools
 import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY, Workflow
+from conftest import EVERY_PRODUCT, REPOSITORY, Workflow
 
 SOURCE = "demo/cloverleaf"
 PRODUCTS = {
@@ -111,10 +113,70 @@ def test_a_stage_brings_what_it_depends_on_and_nothing_else(workflow):
     assert not (source / "results" / "combined_plot.png").exists()
 
 
-@pytest.mark.parametrize(("product", "rule"), PRODUCTS.items())
-def test_a_deleted_product_is_rebuilt_alone(copied, product, rule):
-    (copied.directory / SOURCE / "results" / product).unlink()
-    assert copied.jobs_to_do() == {rule: 1}
+COMPLETE = [*EVERY_PRODUCT, "bands=D4"]
+TABLES = {
+    "lightcurve": "write_lightcurve",
+    "lightcurve_irsa_columns": "write_irsa_lightcurve",
+    "spectrum": "combine_spectrum",
+    "spectrum_passes": "combine_spectrum_passes",
+}
+PICTURES = {"combined_plot": "plot_combined", "qa_sheet": "draw_qa_sheet"}
+VARIABILITY = ("variability.json", "matched_lightcurve.csv")
+ALL_PRODUCTS = {
+    **PRODUCTS,
+    **dict.fromkeys(VARIABILITY, "measure_variability"),
+    **{f"{name}.{form}": rule for name, rule in TABLES.items() for form in ("csv", "ecsv", "parquet", "vot")},
+    **{f"{name}.{form}": rule for name, rule in PICTURES.items() for form in ("png", "pdf", "svg")},
+}
+
+
+@pytest.fixture(scope="module")
+def complete(demo_archive, tmp_path_factory):
+    """A run with every product in every format, on one detector."""
+    workflow = Workflow(tmp_path_factory.mktemp("complete"), demo_archive.url)
+    workflow.run(config=COMPLETE)
+    return workflow
+
+
+def test_products_are_those_that_are_asked_for_in_the_formats_asked_for(complete):
+    written = {path.name for path in (complete.directory / SOURCE / "results").iterdir()}
+    assert written == {Path(product).name for product in ALL_PRODUCTS} - {"cloverleaf.yaml"}
+    few = ["bands=D4", "products=[lightcurve, combined_plot]"]
+    assert complete.jobs_to_do(config=few) == {}
+    for other in ("tables={formats: [vot]}", "pictures={formats: [svg]}"):
+        assert complete.jobs_to_do(config=[*few, other]) == {}
+
+
+def jobs_that_write(products):
+    """How many jobs of each rule; the two files about variability come from one."""
+    jobs = {(ALL_PRODUCTS[product], Path(product).suffix * (product not in VARIABILITY)) for product in products}
+    return Counter(rule for rule, _ in jobs)
+
+
+def test_a_deleted_product_is_rebuilt_alone(complete):
+    """Of any two products there is a round in which one is missing and the other is not: nothing brings another."""
+    results = complete.directory / SOURCE / "results"
+    for bit, value in itertools.product(range(len(ALL_PRODUCTS).bit_length()), (0, 1)):
+        missing = [product for number, product in enumerate(ALL_PRODUCTS) if number >> bit & 1 == value]
+        for product in missing:
+            (results / product).rename(results / f"{product}.aside")
+        assert complete.jobs_to_do(config=COMPLETE) == jobs_that_write(missing)
+        for product in missing:
+            (results / f"{product}.aside").rename(results / product)
+
+
+def test_deleted_products_come_back_the_same(complete):
+    """All but the state byte for byte, which says when it was written."""
+    results = complete.directory / SOURCE / "results"
+    before = {product: (results / product).read_bytes() for product in ALL_PRODUCTS}
+    for product in ALL_PRODUCTS:
+        (results / product).unlink()
+    complete.run(config=COMPLETE)
+    changed = [product for product in ALL_PRODUCTS if (results / product).read_bytes() != before[product]]
+    assert changed == ["../cloverleaf.yaml"]
+    old, new = (yaml.safe_load(text) for text in (before[changed[0]], (results / changed[0]).read_bytes()))
+    assert old["state"].pop("time") < new["state"].pop("time")
+    assert old == new
 
 
 def test_a_rebuilt_product_is_the_same_and_the_others_are_not_touched(copied):

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
+ENVIRONMENT = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(REPOSITORY / "workflow")}
 PRODUCTS = "products=[photometry,lightcurve,combined_plot,state]"  # what the peer makes too
 LINE = {"latency_s": 0.3, "bytes_per_s": 3e6}  # about what the real archive gives
 
@@ -67,13 +69,12 @@ class Cost:
 
 def measured(command: list[str], directory: Path, text: str | None = None) -> Cost:
     """Run a command to its end; refuse one that fails."""
-    environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(REPOSITORY / "workflow")}
     log = directory.with_suffix(".log")
     before = os.times()
     begin = time.monotonic()
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            command, cwd=directory, env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.PIPE
+            command, cwd=directory, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.PIPE
         )
         peak = _Peak(process.pid)
         process.communicate(None if text is None else text.encode())
@@ -117,8 +118,7 @@ def archive(scenario: str, directory: Path, faults: dict[str, Any] | None = None
     command = [sys.executable, "-m", "spxflow.demo", "serve", "--scenario", scenario, "--port-file", str(port)]
     command += [f"--set={name}={value}" for name, value in overrides.items()]
     command += ["--exit-with-parent", "--control", *(["--faults", json.dumps(faults)] if faults else [])]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     try:
         while not port.exists():
             if process.poll() is not None:
@@ -146,9 +146,12 @@ class Runs:
         self._config = ["archive={url: " + url + "}", *target]
 
     def __call__(self, *config: str, targets: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Cost:
+        return measured(self.command(*config, targets=targets, options=options), self.directory)
+
+    def command(self, *config: str, targets: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> list[str]:
+        """The command of a run."""
         command = [sys.executable, "-m", "snakemake", "--cores", "2", "--snakefile", str(REPOSITORY / "Snakefile")]
-        command += [*options, "--config", *self._config, *config, *(("--", *targets) if targets else ())]
-        return measured(command, self.directory)
+        return [*command, *options, "--config", *self._config, *config, *(("--", *targets) if targets else ())]
 
     @property
     def printed(self) -> str:
@@ -170,6 +173,9 @@ def report(what: str, value: float, unit: str, bar: str = "") -> None:
 
 def overhead(home: Path, _: argparse.Namespace) -> None:
     """File by file: overhead of a job, start-up, nothing to do."""
+    report(
+        "start-up: from the command to the first request of the first job", _start_up_s(home / "start"), "s", "bar: 3"
+    )
     with archive("many", home, n=300) as url:
         run = Runs(home / "flat", url, target_of("many"))
         query = run(targets=("query",))
@@ -193,6 +199,21 @@ def overhead(home: Path, _: argparse.Namespace) -> None:
         report("300 files in one job, nothing to do", run(PRODUCTS, changed).wall_s, "s")
 
 
+def _start_up_s(directory: Path) -> float:
+    """Time until the workflow first asks an archive, which here is a socket that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        run = Runs(directory, f"http://127.0.0.1:{server.getsockname()[1]}", target_of("many"))
+        begin = time.monotonic()
+        process = subprocess.Popen(
+            run.command(), cwd=directory, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        server.accept()[0].close()
+        seconds = time.monotonic() - begin
+        process.kill()
+        process.wait()
+    return seconds
+
+
 def _seconds_a_file(directory: Path, source: str) -> float:
     """Time of one measurement alone, warm, one thread."""
     code = (
@@ -206,10 +227,9 @@ def _seconds_a_file(directory: Path, source: str) -> float:
         "measure = lambda: [measure_exposure(path, source, o, settings) for path, o in files];"
         "measure(); begin = time.monotonic(); measure(); print((time.monotonic() - begin) / len(files))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
     finished = subprocess.run(
         [sys.executable, "-c", code, str(directory / source)],
-        env=environment, stdout=subprocess.PIPE, text=True, check=True,
+        env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return float(finished.stdout)
 
@@ -233,37 +253,42 @@ def growth(home: Path, arguments: argparse.Namespace) -> None:
 
 
 def catalogue(home: Path, arguments: argparse.Namespace) -> None:
-    """Planning of a catalogue, and what the way of decision 8 costs against batches."""
+    """Catalogues of sources x 108 exposures, their planning, and what the way of decision 8 costs against batches."""
     with archive("demo", home) as url:
-        names = _write_catalogue(home / "small.csv", 12)
-        run = Runs(home / "small", url, [f"sources={home / 'small.csv'}", "download={mode: slim}", "bands=D1,D2"])
-        cost = run(PRODUCTS)
-        report(f"catalogue of {len(names)} sources x 36 exposures", cost.wall_s, "s")
-        report("  a source", cost.wall_s / len(names), "s")
-        report("  memory", cost.memory_mb, "MB")
-        report("  nothing to do", run(PRODUCTS).wall_s, "s")
-        one = Runs(home / "one", url, [*target_of("demo"), "download={mode: slim}", "bands=D1,D2"])
+        for count in arguments.catalogues:
+            run = Runs(home / f"run-{count}", url, _catalogue_of(home, count))
+            cost = run(PRODUCTS)
+            report(f"catalogue of {count} sources x 108 exposures", cost.wall_s, "s")
+            report(f"  a source: {count}", cost.wall_s / count, "s")
+            report(f"  cores busy: {count}", cost.cpu_s / cost.wall_s, "")
+            report(f"  memory: {count}", cost.memory_mb, "MB")
+            report(f"  nothing to do: {count}", run(PRODUCTS).wall_s, "s")
+            target = _catalogue_of(home, count + 10)
+            report(f"  ten sources more: {count}", Runs(run.directory, url, target)(PRODUCTS).wall_s, "s")
+        one = Runs(home / "one", url, [*target_of("demo"), "download={mode: slim}"])
         one(PRODUCTS)
         report("a Snakemake of its own for a source (decision 8), at least", one(PRODUCTS).wall_s, "s")
         for count in arguments.sources:
-            _write_catalogue(home / "large.csv", count)
-            run = Runs(home / f"plan-{count}", url, [f"sources={home / 'large.csv'}", "download={mode: slim}"])
+            run = Runs(home / f"plan-{count}", url, _catalogue_of(home, count))
             cost = run(PRODUCTS, options=("--dry-run", "--quiet"))
             report(f"catalogue of {count} sources, planning", cost.wall_s, "s")
             report(f"  memory: {count}", cost.memory_mb, "MB")
 
 
-def _write_catalogue(path: Path, count: int) -> list[str]:
-    """Sources of the demonstration's field, and then positions on a grid around it."""
-    from spxflow.demo import scenario
+def _catalogue_of(home: Path, count: int) -> list[str]:
+    """The configuration for a catalogue of positions on a grid around the demonstration's target."""
+    from spxflow.demo.scenario import RECIPES
 
-    field = scenario.load("demo")
-    rows = [(source.name, source.ra_deg, source.dec_deg) for source in field.sky.sources]
-    rows += [(f"grid-{i}", 150.0 + 0.02 * (i % 300), 0.02 * (i // 300)) for i in range(max(0, count - len(rows)))]
+    target = RECIPES["demo"].target
+    path = home / f"grid-{count}.csv"
+    side, step_deg = 32, 0.02
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerows([("id", "ra", "dec"), *rows[:count]])
-    return [name for name, *_ in rows[:count]]
+        writer.writerow(("id", "ra", "dec"))
+        for number in range(count):
+            x, y = number % side - side // 2, number // side - side // 2
+            writer.writerow((f"grid-{number}", target.ra_deg + step_deg * x, target.dec_deg + step_deg * y))
+    return [f"sources={path}", "download={mode: slim}"]
 
 
 def rerun(home: Path, arguments: argparse.Namespace) -> None:
@@ -342,6 +367,7 @@ def main() -> int:
     parser.add_argument("--peer-python", help="interpreter that has spxquery 0.4.1")
     parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000], help="exposures of the deep source")
     parser.add_argument("--batch", nargs="*", default=["true", "false"], help="ways in which the deep source is done")
+    parser.add_argument("--catalogues", type=int, nargs="*", default=[20], help="sources of catalogues that are run")
     parser.add_argument("--sources", type=int, nargs="*", default=[100, 1000], help="sources of planned catalogues")
     parser.add_argument("--rerun", type=int, default=2000, help="files measured again")
     arguments = parser.parse_args()

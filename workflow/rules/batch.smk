@@ -10,7 +10,7 @@ if KEEP:
             records=f"{OUT}/{{source}}/records/transfer.json",
         log:
             f"{OUT}/{{source}}/logs/fetch.log",
-        threads: 0
+        threads: int(config["download"]["where"] == "nodes")  # SLURM refuses 0
         resources:
             downloads=1,
         params:

@@ -121,14 +121,12 @@ rule plot_combined:
         ),
     log:
         f"{OUT}/{{source}}/logs/plot_combined_{{picture}}.log",
-    conda:
-        "../../envs/spxflow.yaml"
     params:
         plot=config["plot"],
     message:
         "{wildcards.source}: plot of spectrum and light curve"
-    script:
-        "../../scripts/plot_combined.py"
+    run:
+        drawn(log, plot_combined.main, input.exposures, output.plot, params.plot)
 
 
 rule draw_qa_sheet:
@@ -143,15 +141,20 @@ rule draw_qa_sheet:
         ),
     log:
         f"{OUT}/{{source}}/logs/draw_qa_sheet_{{picture}}.log",
-    conda:
-        "../../envs/spxflow.yaml"
     params:
         directory=source_directory,
         qa=config["qa"],
     message:
         "{wildcards.source}: quality sheet"
-    script:
-        "../../scripts/draw_qa_sheet.py"
+    run:
+        drawn(
+            log,
+            draw_qa_sheet.main,
+            input.exposures,
+            output.sheet,
+            config,
+            params.directory,
+        )
 
 
 rule write_report:
@@ -166,15 +169,21 @@ rule write_report:
         ),
     log:
         f"{OUT}/{{source}}/logs/write_report.log",
-    conda:
-        "../../envs/spxflow.yaml"
     params:
         directory=source_directory,
         options=OPTIONS,
     message:
         "{wildcards.source}: interactive page"
-    script:
-        "../../scripts/write_report.py"
+    run:
+        drawn(
+            log,
+            write_report.main,
+            input.exposures,
+            output.page,
+            config,
+            params.directory,
+            params.options,
+        )
 
 
 rule write_state:

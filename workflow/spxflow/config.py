@@ -266,6 +266,35 @@ def shares_images(config: Mapping[str, Any]) -> bool:
     return is_batch(config) and config["sources"] is not None and config["download"]["mode"] == "full"
 
 
+_PLACES = frozenset(
+    {
+        *("archive", "batch", "outdir", "calibration.directory", "calibration.check_days"),
+        *("photometry.neighbours.file", "photometry.neighbours.catalogue"),  # neighbours count, not where they stand
+    }
+)
+_USUAL_CALIBRATION = {"slim": False, "wavelength": "table", "solid_angle": "wcs", "harmonise": False}
+
+
+def product_options(config: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """The options that products depend on: without those that say where things are and how patiently to ask."""
+    return {
+        key: product_options(value, f"{section}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{section}{key}" not in _PLACES
+    }
+
+
+def calibration_in_use(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an exposure's calibration comes from where: the options that name it."""
+    slim = config["download"]["mode"] == "slim"
+    return {"slim": slim} | {option: config["calibration"][option] for option in _USUAL_CALIBRATION if option != "slim"}
+
+
+def needs_calibration(config: Mapping[str, Any]) -> bool:
+    """Whether exposures need calibration files besides their own."""
+    return calibration_in_use(config) != _USUAL_CALIBRATION
+
+
 def _refuse_inconsistent(config: Mapping[str, Any]) -> None:
     if config["sources"] is not None:
         _refuse_another_source(config)

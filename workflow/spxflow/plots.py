@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 _GREY = "0.55"
 _OUTLIER_SIGMA = 5.0
 _MOST_SEGMENTS = 6
-_LEAST_DAYS, _LEAST_UM = 0.02, 0.01  # that an axis spans
+LEAST_DAYS, LEAST_UM = 4.0, 0.1  # that an axis spans
 _DENSITY_GRID = (90, 26)  # cells across a panel
+_PANELS_WIDTH, _INCHES_A_TICK, _LETTER_IN = 0.78, 0.7, 0.085  # part of the figure; of the axis; of a label
 _SVG_LOCK = threading.Lock()
 
 
@@ -51,7 +52,7 @@ class PlotSettings:
     band_shading: bool = True
     break_gaps_days: float = 60.0
     density_above: int = 3000
-    ylim_percentiles: tuple[float, float] = (1.0, 99.0)
+    ylim_percentiles: tuple[float, float] = (0.0, 100.0)
     ylim_padding: float = 0.1
     marker_size_good: float = 3.0
     marker_size_rejected: float = 3.0
@@ -153,17 +154,14 @@ def _stray(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return stray
 
 
-def value_range(drawn: Points, settings: PlotSettings) -> tuple[float, float]:
-    """Lower and upper end of the values shown: percentiles of the good points, padded.
+def value_range(drawn: Points, settings: PlotSettings, magnitude: bool = False) -> tuple[float, float]:
+    """Lower and upper end of the values shown, µJy or magnitudes: percentiles of the good points, padded.
 
-    Single points off the source's own spectrum do not widen it (unless the percentiles are 0 and 100). Upper limits
-    widen it to show three quarters of them, to twice the range at most, and stand in for good points that are few.
-    Where there is neither, all points count.
+    Single points off the source's own spectrum do not widen it. Upper limits widen it to show three quarters of them,
+    to twice the range at most, and stand in for good points that are few. Where there is neither, all points count.
     """
-    finite = np.isfinite(drawn.value)
-    if tuple(settings.ylim_percentiles) != (0.0, 100.0):
-        finite &= ~drawn.stray
-    good, limit = drawn.value[drawn.good & finite], drawn.value[drawn.limit & finite]
+    counting = np.isfinite(drawn.value) & ~drawn.stray
+    good, limit = drawn.value[drawn.good & counting], drawn.value[drawn.limit & counting]
     if len(good) < 0.1 * len(drawn):
         good = np.concatenate([good, limit])
     values = good if good.size else drawn.value[np.isfinite(drawn.value)]
@@ -174,7 +172,7 @@ def value_range(drawn: Points, settings: PlotSettings) -> tuple[float, float]:
     if limit.size:
         low = max(min(low, np.percentile(limit, 25)), low - span)
         high = min(max(high, np.percentile(limit, 75)), high + span)
-    padding = settings.ylim_padding * (high - low) if high > low else 0.5 * abs(high) or 1.0
+    padding = settings.ylim_padding * (high - low) if high > low else 0.5 if magnitude else 0.5 * abs(high) or 1.0
     return float(low - padding), float(high + padding)
 
 
@@ -217,12 +215,12 @@ def combined_figure(
     drawn = points(records, settings.magnitude)
     figure.suptitle(_title(records, drawn, source), parse_math=False)
     if not len(drawn):
-        figure.text(0.5, 0.5, _nothing_to_draw(records), ha="center", va="center")
+        figure.text(0.5, 0.5, nothing_to_draw(records), ha="center", va="center")
         return figure
     segments = time_segments(drawn.mjd, settings.break_gaps_days)
     widths = _segment_widths(segments)
     grid = figure.add_gridspec(2, len(segments) + 1, width_ratios=(*widths, 0.025))
-    limits = value_range(drawn, settings)
+    limits = value_range(drawn, settings, settings.magnitude)
     _draw_spectrum(figure.add_subplot(grid[0, :-1]), figure.add_subplot(grid[0, -1]), drawn, settings, limits)
     panels = [figure.add_subplot(grid[1, column]) for column in range(len(segments))]
     _draw_lightcurve(panels, figure.add_subplot(grid[1, -1]), drawn, segments, settings, limits)
@@ -252,11 +250,17 @@ def _title(records: Sequence[Mapping[str, Any]], drawn: Points, source: Mapping[
         (drawn.rejected.sum(), "rejected"),
         (len(records) - len(drawn), "without a flux"),
     ]
-    told = [f"{len(records)} exposures", *(f"{count} {what}" for count, what in counts if count)]
+    told = [exposures_in_words(len(records)), *(f"{count} {what}" for count, what in counts if count)]
     return f"{source['name']}   (ICRS {source['ra_deg']:.5f}, {source['dec_deg']:+.5f})\n{', '.join(told)}"
 
 
-def _nothing_to_draw(records: Sequence[Mapping[str, Any]]) -> str:
+def exposures_in_words(count: int) -> str:
+    """``1 exposure``, ``2 exposures``."""
+    return f"{count} exposure{'s' * (count != 1)}"
+
+
+def nothing_to_draw(records: Sequence[Mapping[str, Any]]) -> str:
+    """Why there is no picture."""
     return "no exposure of this source could be measured" if records else "no exposure of this source was found"
 
 
@@ -287,9 +291,9 @@ def _draw_spectrum(
     axes.set_label("spectrum")
     bar_axes.set_label("date_colorbar")
     days = _as_dates(drawn.mjd)
-    mappable = _mappable(settings.date_cmap, Normalize(*_apart(days, _LEAST_DAYS)))
+    mappable = _mappable(settings.date_cmap, Normalize(*apart(days, LEAST_DAYS)))
     axes.set_xscale(settings.wavelength_scale)
-    axes.set_xlim(*_padded(drawn.wavelength_um, _LEAST_UM, settings.wavelength_scale))
+    axes.set_xlim(*padded(drawn.wavelength_um, LEAST_UM, settings.wavelength_scale))
     _draw_points(_Panel(axes, drawn.wavelength_um, days, mappable, limits), drawn, settings)
     axes.set_xlabel("wavelength (µm)")
     _value_label(axes, settings)
@@ -311,16 +315,16 @@ def _draw_lightcurve(
     from matplotlib.colors import LogNorm, Normalize
 
     norm = LogNorm if settings.wavelength_scale == "log" else Normalize
-    mappable = _mappable(settings.wavelength_cmap, norm(*_apart(drawn.wavelength_um, _LEAST_UM)))
+    mappable = _mappable(settings.wavelength_cmap, norm(*apart(drawn.wavelength_um, LEAST_UM)))
     bar_axes.set_label("wavelength_colorbar")
     widths = _segment_widths(segments)
     panels[int(np.argmax(widths))].set_xlabel("MJD (UTC)")
     for axes, (first, last), width in zip(panels, segments, widths, strict=True):
         own = drawn.chosen((drawn.mjd >= first) & (drawn.mjd <= last))
         axes.set_label("lightcurve")
-        axes.set_xlim(*_padded(own.mjd, _LEAST_DAYS))
+        axes.set_xlim(*padded(own.mjd, LEAST_DAYS))
         _draw_points(_Panel(axes, own.mjd, own.wavelength_um, mappable, limits), own, settings)
-        _time_ticks(axes, most=max(2, int(9 * width)))
+        _time_ticks(axes, width * _PANELS_WIDTH * axes.figure.bbox.width / axes.figure.dpi)
     _value_label(panels[0], settings)
     for left, right in itertools.pairwise(panels):
         _break_between(left, right)
@@ -330,13 +334,13 @@ def _draw_lightcurve(
 
 def _draw_points(panel: _Panel, drawn: Points, settings: PlotSettings) -> None:
     low, high = panel.limits
+    panel.axes.set_ylim((high, low) if settings.magnitude else (low, high))
     shown = (drawn.value >= low) & (drawn.value <= high)
     if settings.density_above and len(drawn) > settings.density_above:
         _draw_density(panel, drawn, shown, settings)
     else:
         _draw_markers(panel, drawn, shown, settings)
     _mark_outside(panel, drawn, settings)
-    panel.axes.set_ylim((high, low) if settings.magnitude else (low, high))
 
 
 def _draw_markers(panel: _Panel, drawn: Points, shown: np.ndarray, settings: PlotSettings) -> None:
@@ -455,17 +459,32 @@ def _mark_outside(panel: _Panel, drawn: Points, settings: PlotSettings) -> None:
             rasterized=count > 500,
             gid=where,
         )
-        panel.axes.annotate(
+        place, align = _emptiest(panel, drawn, text_height)
+        panel.axes.text(
+            place,
+            text_height,
             f"{count} {where}",
-            xy=(0.99, text_height),
-            xycoords="axes fraction",
-            ha="right",
+            transform=panel.axes.transAxes,
+            ha=align,
             va="top" if where == "above" else "bottom",
             fontsize="small",
             color="0.3",
-            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
-            zorder=4,
+            zorder=1,
         )
+
+
+def _emptiest(panel: _Panel, drawn: Points, height: float) -> tuple[float, str]:
+    """Where along the edge at a height a note hides behind the fewest points: part of the width, and alignment."""
+    value = np.where(np.isfinite(drawn.value), drawn.value, np.inf)
+    x, y = panel.axes.transLimits.transform(panel.axes.transScale.transform(np.column_stack([panel.x, value]))).T
+    near = x[np.abs(y - height) < 0.08]
+    places = (
+        (0.99, 0.89, "right"),
+        *((part, part, "center") for part in (0.84, 0.67, 0.5, 0.33, 0.16)),
+        (0.01, 0.11, "left"),
+    )
+    place, _, align = min(places, key=lambda one: int((np.abs(near - one[1]) < 0.14).sum()))
+    return place, align
 
 
 def _limit_marker() -> Any:
@@ -566,15 +585,16 @@ def _value_label(axes: Axes, settings: PlotSettings) -> None:
     axes.set_ylabel("AB magnitude" if settings.magnitude else "flux density (µJy)")
 
 
-def _apart(values: np.ndarray, least: float) -> tuple[float, float]:
+def apart(values: np.ndarray, least: float) -> tuple[float, float]:
     """Smallest and largest value, drawn apart when they are closer than ``least``."""
     low, high = float(values.min()), float(values.max())
     missing = max(least - (high - low), 0.0)
     return low - 0.5 * missing, high + 0.5 * missing
 
 
-def _padded(values: np.ndarray, least: float, scale: str = "linear") -> tuple[float, float]:
-    low, high = _apart(values, least)
+def padded(values: np.ndarray, least: float, scale: str = "linear") -> tuple[float, float]:
+    """Ends of an axis for values: a little beyond them, ``least`` apart at least."""
+    low, high = apart(values, least)
     if scale == "log":
         low, high = np.log10(low), np.log10(high)
     low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)
@@ -610,15 +630,37 @@ def _date_ticks(axis: Any, most: int) -> None:
     axis.set_major_formatter(AutoDateFormatter(locator))
 
 
-def _time_ticks(axes: Axes, most: int) -> None:
-    """MJD below, calendar dates above."""
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+def _time_ticks(axes: Axes, width_in: float) -> None:
+    """MJD below, calendar dates above; labels that fit inside a panel of this width, in inches."""
+    from matplotlib.dates import AutoDateFormatter, AutoDateLocator, num2date
+    from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 
-    axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+    first, last = axes.get_xlim()
+    fits = _Fits(first, last, width_in)
+    most = max(2, int(width_in / _INCHES_A_TICK))
+    axes.xaxis.set_major_locator(FixedLocator(fits.of(MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(first, last))))
     axes.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    locator = AutoDateLocator(minticks=2, maxticks=max(2, most * 2 // 3))
+    days = locator.tick_values(*(num2date(day) for day in _as_dates([first, last])))
     dates = axes.secondary_xaxis("top", functions=(_as_dates, _from_dates))
     dates.tick_params(axis="x", labelbottom=False, labeltop=True, bottom=False, top=True)
-    _date_ticks(dates.xaxis, max(2, most * 2 // 3))
+    dates.xaxis.set_major_locator(FixedLocator(list(_as_dates(fits.of(_from_dates(days), letters=10)))))
+    dates.xaxis.set_major_formatter(AutoDateFormatter(locator))
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """Which ticks of an axis from ``first`` to ``last`` have labels that end inside it."""
+
+    first: float
+    last: float
+    width_in: float
+
+    def of(self, ticks: Any, letters: int = 5) -> list[float]:
+        """Those of the ticks that do, labels having so many letters; the middle day when none does."""
+        half = 0.5 * letters * _LETTER_IN / self.width_in * (self.last - self.first)
+        kept = [float(tick) for tick in ticks if self.first + half <= tick <= self.last - half]
+        return kept or [float(round(0.5 * (self.first + self.last)))]
 
 
 def _wavelength_ticks(axis: Any, scale: str, low: float, high: float) -> None:

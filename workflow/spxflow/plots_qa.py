@@ -78,8 +78,8 @@ def qa_figure(
 
     blocks = min(2, max(1, len(shown)))
     lines = max(1, -(-len(shown) // blocks))
-    figure = Figure(figsize=(8.0 * blocks, 0.5 + 2.1 * lines), layout="constrained")
-    figure.suptitle(f"{source['name']}: cutout, PSF model, residual (MJy/sr)", parse_math=False)
+    figure = Figure(figsize=(8.0 * blocks, 0.7 + 1.75 * lines), layout="constrained")
+    figure.suptitle(f"{source['name']}: surface brightness in MJy/sr", parse_math=False)
     if not shown:
         figure.text(0.5, 0.4, "no exposure to show", ha="center", va="center")
         return figure
@@ -95,6 +95,9 @@ def qa_figure(
             panels[1].text(0.5, 0.5, "no file at hand", ha="center", transform=panels[1].transAxes)
         else:
             _draw_stamp(panels, stamp, settings)
+        if line == 0:
+            for axes, title in zip(panels, ("cutout", "PSF model", "residual"), strict=True):
+                axes.set_title(title, fontsize="small")
     return figure
 
 
@@ -111,11 +114,12 @@ def _draw_stamp(panels: Sequence[Axes], stamp: Stamp, settings: QaSettings) -> N
         axes.set_label(label)
         axes.set_xticks([])
         axes.set_yticks([])
+        axes.set_anchor("N")
         _draw_aperture(axes, stamp, "black" if label == "residual" else "white")
         if label != "model":
             _cross_out(axes, stamp)
         if label != "image":
-            bar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
+            bar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02, anchor=(0.0, 1.0), panchor=False)
             bar.ax.tick_params(labelsize="x-small", length=2)
 
 

@@ -81,13 +81,13 @@ def _neighbours(position: float, centres: tuple[float, ...]) -> list[tuple[int, 
 
 
 @dataclass(frozen=True)
-class OpticalPsf:
-    """PSF without the pixel response, as cube of oversampled planes (QR2, HDU ``PSF``).
+class _OversampledPsf:
+    """A PSF as cube of oversampled planes, one a zone.
 
     Attributes
     ----------
     planes
-        Shape (zones, n, n), n odd, any float type and byte order. Samples hold the flux within themselves.
+        Shape (zones, n, n), n odd, any float type and byte order.
     zones
         Centres of the zones.
     oversampling
@@ -96,12 +96,26 @@ class OpticalPsf:
 
     planes: NDArray[np.floating]
     zones: ZoneGrid
-    oversampling: int = 10
+    oversampling: int
 
     @property
     def radius_px(self) -> float:
         """Half the side of the footprint, native pixels."""
         return self.planes.shape[-1] / 2 / self.oversampling
+
+    def total(self, x: float, y: float) -> float:
+        """Flux in the whole footprint of the model for a source at (x, y); about 1."""
+        return float(self._blended(x, y).sum())
+
+    def _blended(self, x: float, y: float) -> Array:
+        return self.zones.blend(x, y, lambda index: self.planes[index].astype(np.float64))
+
+
+@dataclass(frozen=True)
+class OpticalPsf(_OversampledPsf):
+    """PSF without the pixel response (QR2, HDU ``PSF``): samples hold the flux within themselves."""
+
+    oversampling: int = 10
 
     def stamp(self, x: float, y: float, x0: int, y0: int, nx: int, ny: int) -> Array:
         """Share of the total flux of a source in each pixel of a window.
@@ -118,57 +132,26 @@ class OpticalPsf:
         ndarray, shape (ny, nx)
             Dimensionless; 0 outside the footprint of the model.
         """
-        blended = self.zones.blend(x, y, self._plane)
+        blended = self._blended(x, y)
         n = blended.shape[0]
         along_x = _integrals(n, self.oversampling, x0 - x, nx)
         along_y = _integrals(n, self.oversampling, y0 - y, ny)
         return along_y @ blended @ along_x.T
 
-    def total(self, x: float, y: float) -> float:
-        """Flux in the whole footprint of the model for a source at (x, y); about 1."""
-        return float(self.zones.blend(x, y, self._plane).sum())
-
-    def _plane(self, index: int) -> Array:
-        return self.planes[index].astype(np.float64)
-
 
 @dataclass(frozen=True)
-class EffectivePsf:
-    """PSF with the pixel response, as table of oversampled planes (QR3, HDU ``EPSF``).
+class EffectivePsf(_OversampledPsf):
+    """PSF with the pixel response (QR3, HDU ``EPSF``), planes of about unit sum."""
 
-    Attributes
-    ----------
-    planes
-        Shape (zones, n, n), n odd, any float type and byte order, planes of about unit sum.
-    zones
-        Centres of the zones.
-    oversampling
-        Samples along the side of a native pixel.
-    """
-
-    planes: NDArray[np.floating]
-    zones: ZoneGrid
     oversampling: int = 5
-
-    @property
-    def radius_px(self) -> float:
-        """Half the side of the footprint, native pixels."""
-        return self.planes.shape[-1] / 2 / self.oversampling
 
     def stamp(self, x: float, y: float, x0: int, y0: int, nx: int, ny: int) -> Array:
         """Share of the total flux of a source in each pixel of a window; see :meth:`OpticalPsf.stamp`."""
-        blended = self.zones.blend(x, y, self._plane)
+        blended = self._blended(x, y)
         n = blended.shape[0]
         along_x = _samples(n, self.oversampling, x0 - x, nx)
         along_y = _samples(n, self.oversampling, y0 - y, ny)
         return self.oversampling**2 * (along_y @ blended @ along_x.T)
-
-    def total(self, x: float, y: float) -> float:
-        """Flux in the whole footprint of the model for a source at (x, y); about 1."""
-        return float(self.zones.blend(x, y, self._plane).sum())
-
-    def _plane(self, index: int) -> Array:
-        return self.planes[index].astype(np.float64)
 
 
 def _integrals(n: int, oversampling: int, first: float, count: int) -> Array:

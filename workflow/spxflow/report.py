@@ -21,8 +21,21 @@ import numpy as np
 
 from spxflow import __version__
 from spxflow.files import write_atomically
-from spxflow.plots import PlotSettings, points, time_segments, value_range
+from spxflow.plots import (
+    LEAST_DAYS,
+    LEAST_UM,
+    PlotSettings,
+    Points,
+    apart,
+    exposures_in_words,
+    nothing_to_draw,
+    padded,
+    points,
+    time_segments,
+    value_range,
+)
 from spxflow.plots_qa import exposure_name
+from spxflow.quality import AB_ZERO_POINT
 from spxflow.tables import COLUMNS, in_order
 
 Record = Mapping[str, Any]
@@ -95,7 +108,6 @@ def write_report(
         "title": html.escape(str(source["name"])),
         "position": f"ICRS {source['ra_deg']:.6f}, {source['dec_deg']:+.6f} deg",
         "counts": html.escape(_counts(ordered, data["kinds"])),
-        "outside": _outside(ordered, plot),
         "sections": "\n".join(section for section in sections if section),
         "data": embedded_json(data),
         "style": _asset("report.css"),
@@ -137,7 +149,6 @@ def _page_data(
     shown = [column for column in COLUMNS if not many or column.name in _CORE_COLUMNS]
     kinds = [_kind(record) for record in records]
     drawn = points(records, magnitude=False)
-    segments = time_segments(drawn.mjd, plot.break_gaps_days) if len(drawn) else []
     return {
         "columns": [column.name for column in shown],
         "units": {column.name: column.unit for column in shown if column.unit},
@@ -147,8 +158,10 @@ def _page_data(
         "leading": next((kind for kind in ("good", "limit") if kind in kinds), "rejected"),
         "labels": {"good": "good", "rejected": "rejected", "limit": "upper limit", _UNMEASURED: "no flux"},
         "many": many,
-        "range": list(value_range(drawn, plot)) if len(drawn) else None,
-        "gaps": [[before[1] + 1.0, after[0] - 1.0] for before, after in itertools.pairwise(segments)],
+        "axes": _axes(drawn, points(records, magnitude=True), plot) if len(drawn) else None,
+        "nothing": nothing_to_draw(records),
+        "magnitude": plot.magnitude,
+        "zero_point": AB_ZERO_POINT,
         "wavelength_scale": plot.wavelength_scale,
         "scales": {
             "date": _colours(plot.date_cmap),
@@ -158,6 +171,20 @@ def _page_data(
         },
         "spectrum": _spectrum_columns(spectrum) if spectrum else None,
         "stamps": dict(stamps),
+    }
+
+
+def _axes(fluxes: Points, magnitudes: Points, plot: PlotSettings) -> dict[str, Any]:
+    """Ranges of the axes and of the colours, and the gaps in time that are left out."""
+    segments = time_segments(fluxes.mjd, plot.break_gaps_days)
+    return {
+        "flux": value_range(fluxes, plot),
+        "magnitude": value_range(magnitudes, plot, magnitude=True)[::-1],
+        "wavelength": padded(fluxes.wavelength_um, LEAST_UM, plot.wavelength_scale),
+        "mjd": padded(fluxes.mjd, LEAST_DAYS),
+        "wavelength_colours": apart(fluxes.wavelength_um, LEAST_UM),
+        "mjd_colours": apart(fluxes.mjd, LEAST_DAYS),
+        "gaps": [[before[1] + 1.0, after[0] - 1.0] for before, after in itertools.pairwise(segments)],
     }
 
 
@@ -197,15 +224,8 @@ def _counts(records: Sequence[Record], kinds: Sequence[str]) -> str:
     counts = Counter(kinds)
     told = {"good": "good", "limit": "upper limits", "rejected": "rejected", _UNMEASURED: "without a flux"}
     return ", ".join(
-        [f"{len(records)} exposures", *(f"{counts[kind]} {what}" for kind, what in told.items() if counts[kind])]
+        [exposures_in_words(len(records)), *(f"{counts[kind]} {what}" for kind, what in told.items() if counts[kind])]
     )
-
-
-def _outside(records: Sequence[Record], plot: PlotSettings) -> str:
-    drawn = points(records, magnitude=False)
-    low, high = value_range(drawn, plot)
-    count = int(((drawn.value < low) | (drawn.value > high)).sum())
-    return f" ({count} of the points are outside what is shown at first)" if count else ""
 
 
 def _table(headings: Sequence[str], lines: Iterable[str]) -> str:
@@ -221,13 +241,14 @@ def _failures(records: Sequence[Record]) -> str:
     """Exposures that are not ``ok``: how many of which kind, and each of them."""
     failed = [(row, record) for row, record in enumerate(records) if record["status"] != "ok"]
     if not failed:
-        return "<section><h2>Exposures with problems</h2><p>None: every exposure was measured.</p></section>"
+        told = "None: every exposure was measured." if records else "None: there are no exposures."
+        return f"<section><h2>Exposures with problems</h2><p>{told}</p></section>"
     kinds = Counter((record["status"], record["reason"]) for _, record in failed)
     summary = _table(("status", "reason", "exposures"), (_line((*kind, count)) for kind, count in kinds.most_common()))
     each = _table(
         ("exposure", "status", "reason"),
         (
-            _line((exposure_name(record), record["status"], record["reason"]), f' data-row="{row}"')
+            _line((exposure_name(record), record["status"], record["reason"]), f' data-row="{row}" tabindex="0"')
             for row, record in failed
         ),
     )
@@ -291,7 +312,7 @@ def write_index(path: Path | str, title: str, entries: Sequence[Mapping[str, Any
         texts, the same ones for all, which become the columns.
     """
     numbers = [key for key in (entries[0] if entries else ()) if key not in ("name", "report", "picture")]
-    headings = "".join(f'<th data-sort="">{html.escape(str(name))}</th>' for name in ("source", *numbers))
+    headings = "".join(f'<th data-sort="" tabindex="0">{html.escape(str(name))}</th>' for name in ("source", *numbers))
     body = "".join(_index_line(entry, numbers) for entry in entries)
     table = f"<table><thead><tr>{headings}<th></th></tr></thead><tbody>{body}</tbody></table>"
     parts = {

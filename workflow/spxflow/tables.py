@@ -7,7 +7,6 @@ from it. A record is a flat dict with exactly these keys; ``None`` means that th
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import json
@@ -285,7 +284,9 @@ def _csv_cell(value: Any, column: Column) -> str:
     value = _cell(value, column)
     if value is None:
         return ""
-    return repr(float(value)) if column.type == "float" else str(value)
+    text = repr(float(value)) if column.type == "float" else str(value)
+    # quoted for # too: readers that skip comments end a line there
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"#\r\n') else text
 
 
 def _write_csv(rows: Sequence[Record], path: Path, columns: Sequence[Column], metadata: Record) -> None:
@@ -295,9 +296,9 @@ def _write_csv(rows: Sequence[Record], path: Path, columns: Sequence[Column], me
     text.write(f"# rows: {len(rows)}\n#\n")
     for column in columns:
         text.write(f"# {column.name}{f' [{column.unit}]' if column.unit else ''}: {column.description}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(column.name for column in columns)
-    writer.writerows([_csv_cell(row[column.name], column) for column in columns] for row in rows)
+    text.write(",".join(column.name for column in columns) + "\n")
+    for row in rows:
+        text.write(",".join(_csv_cell(row[column.name], column) for column in columns) + "\n")
     write_atomically(path, text.getvalue())
 
 
@@ -333,20 +334,35 @@ _VOTABLE_FRAMES = {"mjd": "utc", "bjd": "tdb", "ra": "icrs", "dec": "icrs"}
 
 def _write_votable(rows: Sequence[Record], path: Path, columns: Sequence[Column], metadata: Record) -> None:
     from astropy.io.votable import from_table
+    from astropy.io.votable.converters import get_converter
     from astropy.io.votable.tree import CooSys, Info, TimeSys
 
     document = from_table(_as_astropy(rows, columns, metadata), table_id="table")
     resource = document.resources[0]
     resource.description = metadata.get("title")
     table = resource.tables[0]
-    known = {"version_1_4_or_later": True}  # the element is, and does not know of its document yet
-    resource.coordinate_systems.append(CooSys(ID="icrs", system="ICRS"))
-    resource.time_systems.append(TimeSys("utc", "MJD-origin", "UTC", "TOPOCENTER", config=known))
-    resource.time_systems.append(TimeSys("tdb", "JD-origin", "TDB", "BARYCENTER", config=known))
     for field, column in zip(table.fields, columns, strict=True):
         field.ucd = column.ucd
         field.ref = _VOTABLE_FRAMES.get(column.name.split("_")[0])
-    table.infos.extend(Info(name=key, value=str(value)) for key, value in metadata.items())
+        if column.type == "bool":  # astropy takes a bit, which knows no missing value
+            field.datatype = "boolean"
+            field.converter = get_converter(field)
+        elif field.datatype == "unicodeChar":
+            field.arraysize = "*"  # of any length; astropy takes that of the longest text, 0 among them
+    known = {"version_1_4_or_later": True}  # the element is, and does not know of its document yet
+    systems = (
+        (resource.coordinate_systems, CooSys(ID="icrs", system="ICRS")),
+        (resource.time_systems, TimeSys("utc", "MJD-origin", "UTC", "TOPOCENTER", config=known)),
+        (resource.time_systems, TimeSys("tdb", "JD-origin", "TDB", "BARYCENTER", config=known)),
+    )
+    used = {field.ref for field in table.fields}
+    for listed, system in systems:
+        if system.ID in used:
+            listed.append(system)
+    for key, value in metadata.items():
+        info = Info(name=key, value=str(value))
+        info.ID = None  # astropy's own, the name, may be that of a column
+        table.infos.append(info)
     stream = io.BytesIO()
     document.to_xml(stream)
     write_atomically(path, stream.getvalue())

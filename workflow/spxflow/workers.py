@@ -6,15 +6,15 @@ import functools
 import itertools
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
-from spxflow.retries import STOPPING, go_on
-
-__all__ = ["STOPPING", "Processes", "finished", "processes", "threads"]
+from spxflow.retries import go_on
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -75,7 +75,8 @@ class Processes(Executor):
                 if self._pool is None:
                     self._pool = ProcessPoolExecutor(self._count, self._context, initializer=_leave_with_parent)
                 try:
-                    return self._pool.submit(function, *arguments, **options)
+                    with _no_main_script():
+                        return self._pool.submit(function, *arguments, **options)
                 except BrokenProcessPool:
                     self._pool = None
             raise BrokenProcessPool("worker processes do not start")
@@ -90,7 +91,39 @@ class Processes(Executor):
 @functools.cache
 def processes(count: int) -> Processes:
     """The workers of this process, shared by all who ask for as many."""
-    return Processes(count, ("spxflow.measure", "spxflow.transfer.calibration"))
+    return Processes(count, ("spxflow.measure", "spxflow.transfer.calibration", "matplotlib.backends.backend_agg"))
+
+
+def called(pool: Processes, function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function gives that is called in a worker; once more, :func:`alone`, when the worker died.
+
+    All tasks of a pool fail with the one that kills a worker, so this may have been another.
+    """
+    try:
+        return pool.submit(function, *arguments).result()
+    except BrokenProcessPool:
+        return alone(function, *arguments)
+
+
+def alone(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function gives that is called in a process of its own; `BrokenProcessPool` when that dies."""
+    with Processes(1) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+@contextmanager
+def _no_main_script() -> Iterator[None]:
+    """Have workers that start meanwhile not import the script that this process runs: they need nothing of it.
+
+    For the script of Snakemake that would be half a second in each of them.
+    """
+    main = vars(sys.modules["__main__"])
+    script = main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if script is not None:
+            main["__file__"] = script
 
 
 def _leave_with_parent() -> None:

@@ -18,11 +18,34 @@ const day = (mjd) => date(mjd).slice(0, 16);
 const KINDS = {
   good: { symbol: "circle", size: 7 },
   rejected: { symbol: "x-thin-open", size: 7 },
-  limit: { symbol: "arrow-down", size: 9 },
+  limit: { symbol: "triangle-down-open", size: 9, line: { width: 1.5 } },
 };
+const PLOTTED = Object.keys(KINDS);
 let selected = null;
+let magnitudes = data.magnitude;
 
 // --- plots
+
+// What is drawn of an exposure: flux density or AB magnitude, of an upper limit the limit; null: no magnitude.
+function value(row) {
+  const flux = get(row, data.kinds[row] === "limit" ? "upper_limit_ujy" : "flux_ujy");
+  return magnitudes ? magnitude(flux) : flux;
+}
+
+function magnitude(flux) {
+  return flux > 0 ? data.zero_point - 2.5 * Math.log10(flux) : null;
+}
+
+function error(flux, fluxError) {
+  return magnitudes ? (flux > 0 ? ((2.5 / Math.LN10) * fluxError) / flux : null) : fluxError;
+}
+
+function hover(row) {
+  const y = value(row);
+  const number = y === null ? "no magnitude" : magnitudes ? `${y.toFixed(3)} mag` : `${y.toPrecision(4)} µJy`;
+  const sign = data.kinds[row] === "limit" ? (magnitudes ? "> " : "< ") : "";
+  return `${data.names[row]}<br>${day(get(row, "mjd"))} UTC<br>${get(row, "wavelength_um").toFixed(4)} µm<br>${sign}${number}`;
+}
 
 function points(kind, x, colour) {
   const own = rows.filter((row) => data.kinds[row] === kind);
@@ -33,29 +56,35 @@ function points(kind, x, colour) {
     name: data.labels[kind],
     customdata: own,
     x: own.map(x),
-    y: own.map((row) => get(row, limit ? "upper_limit_ujy" : "flux_ujy")),
-    error_y: { type: "data", array: limit ? [] : own.map((row) => get(row, "flux_err_ujy")), width: 0, thickness: 0.8, color: "#aaa" },
+    y: own.map(value),
+    error_y: {
+      type: "data", width: 0, thickness: 0.8, color: "#aaa",
+      array: limit ? [] : own.map((row) => error(get(row, "flux_ujy"), get(row, "flux_err_ujy"))),
+    },
     marker: {
       ...KINDS[kind],
       ...(kind === "rejected" ? { color: "#999", line: { width: 1.3, color: "#999" } } : colour(own)),
     },
-    text: own.map((row) => `${data.names[row]}<br>${day(get(row, "mjd"))} UTC<br>${get(row, "wavelength_um").toFixed(4)} µm`),
-    hovertemplate: "%{text}<br>%{y:.4g} µJy<extra></extra>",
+    text: own.map(hover),
+    hovertemplate: "%{text}<extra></extra>",
   };
 }
 
-function colourBy(values, scale, bar) {
-  const all = rows.filter((row) => data.kinds[row] !== "absent").map(values);
-  const low = Math.min(...all);
-  const high = Math.max(...all);
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => low + part * (high - low));
+function colourBy(values, [low, high], bar) {
+  const along = bar.log ? Math.log10 : (number) => number;
+  const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => along(low) + part * (along(high) - along(low)));
   return (own) => ({
-    color: own.map(values),
-    colorscale: scale,
-    cmin: low,
-    cmax: high,
+    color: own.map((row) => along(values(row))),
+    colorscale: bar.scale,
+    cmin: along(low),
+    cmax: along(high),
     showscale: own.length > 0 && data.kinds[own[0]] === data.leading,
-    colorbar: { title: { text: bar.title, side: "right" }, tickvals: ticks, ticktext: ticks.map(bar.format), thickness: 14 },
+    colorbar: {
+      title: { text: bar.title, side: "right" },
+      tickvals: ticks,
+      ticktext: ticks.map((tick) => bar.format(bar.log ? 10 ** tick : tick)),
+      thickness: 14,
+    },
   });
 }
 
@@ -63,10 +92,27 @@ function layout(title, xaxis) {
   return {
     margin: { l: 70, r: 10, t: 30, b: 50 },
     xaxis: { title: { text: title }, ...xaxis },
-    yaxis: { title: { text: "flux density (µJy)" }, range: data.range, zeroline: false },
+    yaxis: {
+      title: { text: magnitudes ? "AB magnitude" : "flux density (µJy)" },
+      range: [...(magnitudes ? data.axes.magnitude : data.axes.flux)],
+      zeroline: false,
+      exponentformat: "none",
+    },
     legend: { orientation: "h", y: 1.12 },
     hovermode: "closest",
     showlegend: true,
+  };
+}
+
+// A line where the axis leaves time out, with the number of days.
+function breaks() {
+  const gaps = data.many ? [] : data.axes.gaps;
+  const line = { type: "line", yref: "paper", y0: 0, y1: 1, line: { color: "#888", width: 1.5, dash: "dot" } };
+  const note = { yref: "paper", y: 1, yanchor: "bottom", xanchor: "center", showarrow: false, font: { size: 11, color: "#666" } };
+  return {
+    rangebreaks: gaps.map((gap) => ({ bounds: gap.map(date) })),
+    shapes: gaps.map(([, end]) => ({ ...line, x0: date(end), x1: date(end) })),
+    annotations: gaps.map(([begin, end]) => ({ ...note, x: date(end), text: `${Math.round(end - begin)} days left out` })),
   };
 }
 
@@ -78,11 +124,11 @@ function ring() {
 }
 
 function combined() {
-  const spectrum = data.spectrum;
+  const { wavelength_um: x, flux_ujy: fluxes, flux_err_ujy: errors } = data.spectrum;
   return {
     type: "scatter", mode: "lines+markers", name: "102 channels", visible: "legendonly", hoverinfo: "x+y",
-    x: spectrum.wavelength_um, y: spectrum.flux_ujy, line: { color: "#222", width: 1 }, marker: { size: 4 },
-    error_y: { type: "data", array: spectrum.flux_err_ujy, width: 0, thickness: 1, color: "#222" },
+    x, y: magnitudes ? fluxes.map(magnitude) : fluxes, line: { color: "#222", width: 1 }, marker: { size: 4 },
+    error_y: { type: "data", array: errors.map((one, index) => error(fluxes[index], one)), width: 0, thickness: 1, color: "#222" },
   };
 }
 
@@ -92,25 +138,40 @@ const AXES = {
 };
 
 function draw() {
-  const byDate = colourBy((row) => get(row, "mjd"), data.scales.date, { title: "date (UTC)", format: (mjd) => day(mjd).slice(0, 10) });
-  const byWavelength = colourBy(AXES.spectrum, data.scales.wavelength, { title: "wavelength (µm)", format: (um) => um.toFixed(2) });
-  const kinds = Object.keys(KINDS).filter((kind) => data.kinds.includes(kind));
+  const log = data.wavelength_scale === "log";
+  const byDate = colourBy((row) => get(row, "mjd"), data.axes.mjd_colours, {
+    scale: data.scales.date, title: "date (UTC)", format: (mjd) => day(mjd).slice(0, 10),
+  });
+  const byWavelength = colourBy(AXES.spectrum, data.axes.wavelength_colours, {
+    scale: data.scales.wavelength, title: "wavelength (µm)", format: (um) => um.toFixed(2), log,
+  });
+  const kinds = PLOTTED.filter((kind) => data.kinds.includes(kind));
   const options = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
-  const wavelengths = { type: data.wavelength_scale, tickvals: [0.8, 1, 1.5, 2, 2.5, 3, 4, 5] };
-  const breaks = data.many ? [] : data.gaps.map((gap) => ({ bounds: gap.map(date) }));
-  Plotly.newPlot(
+  const ends = data.axes.wavelength;
+  const wavelengths = { type: data.wavelength_scale, range: log ? ends.map(Math.log10) : [...ends] };
+  if (ends[1] > 2 * ends[0]) wavelengths.tickvals = [0.8, 1, 1.5, 2, 2.5, 3, 4, 5];
+  const { rangebreaks, shapes, annotations } = breaks();
+  Plotly.react(
     "spectrum",
     [...kinds.map((kind) => points(kind, AXES.spectrum, byDate)), ...(data.spectrum ? [combined()] : []), ring()],
     layout("wavelength (µm)", wavelengths), options);
-  Plotly.newPlot(
+  Plotly.react(
     "lightcurve",
     [...kinds.map((kind) => points(kind, AXES.lightcurve, byWavelength)), ring()],
-    layout("date (UTC)", { type: "date", rangebreaks: breaks }), options);
-  for (const id of Object.keys(AXES)) {
-    document.getElementById(id).on("plotly_click", (event) => {
-      if (event.points[0].customdata !== undefined) select(event.points[0].customdata);
-    });
-  }
+    { ...layout("date (UTC)", { type: "date", range: data.axes.mjd.map(date), rangebreaks }), shapes, annotations }, options);
+  document.getElementById("outside").textContent = outside();
+}
+
+function outside() {
+  const [low, high] = [...(magnitudes ? data.axes.magnitude : data.axes.flux)].sort((a, b) => a - b);
+  const drawn = rows.filter((row) => data.kinds[row] !== "absent");
+  const values = drawn.map(value);
+  const beyond = values.filter((y) => y !== null && (y < low || y > high)).length;
+  const without = values.filter((y) => y === null).length;
+  return [
+    beyond ? `${beyond} of ${drawn.length} points ${beyond === 1 ? "is" : "are"} outside the range shown at first.` : "",
+    without ? `${without} without a magnitude, of no positive flux, ${without === 1 ? "is" : "are"} not drawn.` : "",
+  ].filter(Boolean).join(" ");
 }
 
 // --- the selected exposure
@@ -121,8 +182,7 @@ function select(row) {
   for (const [id, x] of Object.entries(AXES)) {
     const plot = document.getElementById(id);
     if (!plot.data) continue;
-    const y = get(row, data.kinds[row] === "limit" ? "upper_limit_ujy" : "flux_ujy");
-    Plotly.restyle(plot, { x: [drawn ? [x(row)] : []], y: [drawn ? [y] : []] }, [plot.data.length - 1]);
+    Plotly.restyle(plot, { x: [drawn ? [x(row)] : []], y: [drawn ? [value(row)] : []] }, [plot.data.length - 1]);
   }
   history.replaceState(null, "", `#${encodeURIComponent(data.names[row])}`);
   document.getElementById("details").replaceChildren(...describe(row));
@@ -143,16 +203,26 @@ function describe(row) {
   const parts = [element("h2", data.names[row]), badge];
   const stamp = data.stamps[data.names[row]];
   parts.push(stamp ? pictures(stamp) : element("p", "No cutout of this exposure in this report.", "hint"));
-  const table = element("table");
-  for (const name of data.columns) {
-    const value = get(row, name);
-    if (value === null || value === "") continue;
-    const line = element("tr");
-    line.append(element("th", name), element("td", `${shown(value, data.units[name])} ${data.units[name] ?? ""}`));
-    table.append(line);
-  }
-  parts.push(table);
+  const more = element("details");
+  const rest = data.columns.filter((name) => !CORE.includes(name));
+  more.append(element("summary", "the whole record"), table(row, rest));
+  more.open = document.querySelector("#details details")?.open ?? false;
+  parts.push(table(row, CORE), more);
   return parts;
+}
+
+const CORE = ["mjd", "wavelength_um", "flux_ujy", "flux_err_ujy", "snr", "upper_limit_ujy", "mag_ab", "flag_names", "psf_chi2_dof"];
+
+function table(row, names) {
+  const made = element("table");
+  for (const name of names) {
+    const content = name in place ? get(row, name) : null;
+    if (content === null || content === "") continue;
+    const line = element("tr");
+    line.append(element("th", name), element("td", `${shown(content, data.units[name])} ${data.units[name] ?? ""}`));
+    made.append(line);
+  }
+  return made;
 }
 
 function shown(value, unit) {
@@ -184,6 +254,8 @@ function picture(stamp, name) {
   const masked = Uint8Array.from(atob(stamp.masked), (letter) => letter.charCodeAt(0));
   const canvas = element("canvas");
   canvas.width = canvas.height = stamp.size * scale;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", name);
   const pen = canvas.getContext("2d");
   const colours = name === "residual" ? data.scales.residual : data.scales.image;
   bytes.forEach((value, index) => {
@@ -215,12 +287,31 @@ function picture(stamp, name) {
 // --- keys, tables, links
 
 document.addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (step && rows.length) select(selected === null ? 0 : (selected + step + rows.length) % rows.length);
 });
 for (const line of document.querySelectorAll("tr[data-row]")) {
-  line.addEventListener("click", () => select(Number(line.dataset.row)));
+  const chosen = () => select(Number(line.dataset.row));
+  line.addEventListener("click", chosen);
+  line.addEventListener("keydown", (event) => event.key === "Enter" && chosen());
 }
-if (data.range) draw();
+const scale = document.getElementById("magnitudes");
+scale.checked = magnitudes;
+scale.addEventListener("change", () => {
+  magnitudes = scale.checked;
+  draw();
+  if (selected !== null) select(selected);
+});
+if (data.axes) {
+  draw();
+  for (const id of Object.keys(AXES)) {
+    document.getElementById(id).on("plotly_click", (event) => {
+      if (event.points[0].customdata !== undefined) select(event.points[0].customdata);
+    });
+  }
+} else {
+  document.querySelector(".plots").replaceChildren(element("p", data.nothing, "nothing"));
+}
 const linked = data.names.indexOf(decodeURIComponent(location.hash.slice(1)));
 if (linked >= 0) select(linked);

@@ -56,13 +56,15 @@ class HduExtent:
     end: int
 
 
-def scan(buffer: Buffer) -> tuple[tuple[HduExtent, ...], bool]:
+def scan(buffer: Buffer, known: tuple[HduExtent, ...] = ()) -> tuple[tuple[HduExtent, ...], bool]:
     """HDUs of a file, or of its beginning.
 
     Parameters
     ----------
     buffer
         A whole file, or as much of its beginning as has arrived.
+    known
+        The HDUs found when less of it had arrived.
 
     Returns
     -------
@@ -77,8 +79,10 @@ def scan(buffer: Buffer) -> tuple[tuple[HduExtent, ...], bool]:
     InvalidFile
         When the bytes are not the beginning of a FITS file.
     """
-    extents: list[HduExtent] = []
-    start, length = 0, len(buffer)
+    extents = list(known)
+    start, length = known[-1].end if known else 0, len(buffer)
+    if start > length:
+        return known, False
     while True:
         mark = b"XTENSION=" if extents else b"SIMPLE  ="
         here = bytes(buffer[start : start + len(mark)])

@@ -93,11 +93,7 @@ class Body:
 
     def read_exactly(self, size: int) -> bytes:
         """So many bytes, fewer only at the end."""
-        pieces = []
-        while size > 0 and (piece := self.read(min(size, _CHUNK))):
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
+        return read_exactly(self.read, size)
 
     def _refuse_crawl(self) -> None:
         seconds = time.monotonic() - self._begin
@@ -112,6 +108,15 @@ class Body:
     def _too_large(self, size: int) -> TransferFault:
         reason = f"the answer is larger than download.max_file_mb, {self._settings.max_file_mb:g}: {size} bytes"
         return TransferFault(reason, INVALID_FILE, passes=False)
+
+
+def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
+    """So many bytes from what gives them by pieces, fewer only at the end."""
+    pieces = []
+    while size > 0 and (piece := read(min(size, _CHUNK))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 class HttpClient:
@@ -205,7 +210,8 @@ class HttpClient:
             url = self._redirected(url, target)
         raise TransferFault(f"redirected more than {_REDIRECTIONS} times")
 
-    def _open(self, url: str, tally: Tally, headers: Mapping[str, str] | None) -> _Open:
+    def _open(self, url: str, tally: Tally, headers: Mapping[str, str] | None) -> requests.Response:
+        """An answer, whose connection goes back to the pool when it is closed: of use again if read to its end."""
         import requests
 
         tally.requests += 1
@@ -219,7 +225,7 @@ class HttpClient:
             self._silences[host] = self._silences.get(host, 0) + 1
             raise TransferFault(f"{host}: {reason(error)}") from error
         self._silences[host] = 0
-        return _Open(response)
+        return response
 
     def _retries(self, url: str) -> int:
         """Tries left after a fault: none at a host that has long been silent, so that an outage ends soon."""
@@ -254,19 +260,6 @@ class HttpClient:
             if left_s > self._settings.retry_after_max_s:
                 raise TransferFault(f"{host} asks to be left alone for another {left_s:.0f} s", passes=False)
             wait(left_s)
-
-
-class _Open:
-    """An answer whose connection goes back to the pool when the block ends, closed unless it was read to its end."""
-
-    def __init__(self, response: requests.Response) -> None:
-        self._response = response
-
-    def __enter__(self) -> requests.Response:
-        return self._response
-
-    def __exit__(self, *_: object) -> None:
-        self._response.close()
 
 
 def _session(settings: TransferSettings) -> requests.Session:

@@ -16,7 +16,7 @@ from spxflow.position import apparent_position, observer_at
 from spxflow.sources import Source
 from spxflow.transfer.calibration import CalibrationUnavailableError, release_of
 from spxflow.transfer.check import check_file
-from spxflow.transfer.client import Body, HttpClient, Tally, http_client
+from spxflow.transfer.client import Body, HttpClient, Tally, http_client, read_exactly
 from spxflow.transfer.faults import DOWNLOAD_FAILED, INVALID_FILE, TransferFault
 from spxflow.transfer.ranges import NoRangesError, RemoteFile, read_window
 from spxflow.transfer.record import OK, TransferRecord
@@ -212,11 +212,7 @@ class _Unpacked:
 
     def read_exactly(self, size: int) -> bytes:
         """So many bytes, fewer only at the end."""
-        pieces = []
-        while size > 0 and (piece := self.read(min(size, _CHUNK))):
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
+        return read_exactly(self.read, size)
 
     def _unpacked(self, packed: bytes) -> bytes:
         if self._unpack is None:

@@ -115,8 +115,9 @@ class _FileReader:
 
 def _read_until(reader: Reader, content: bytearray, enough: Callable[[tuple[mef.HduExtent, ...], int], bool]) -> None:
     """Read headers and data, never more than one step beyond what is needed, until there is enough or no more."""
+    extents: tuple[mef.HduExtent, ...] = ()
     while True:
-        extents = _extents(content)
+        extents = _extents(content, extents)
         if enough(extents, len(content)):
             return
         missing = extents[-1].end - len(content) if extents else 0
@@ -127,9 +128,9 @@ def _read_until(reader: Reader, content: bytearray, enough: Callable[[tuple[mef.
         content += piece
 
 
-def _extents(content: bytearray) -> tuple[mef.HduExtent, ...]:
+def _extents(content: bytearray, known: tuple[mef.HduExtent, ...]) -> tuple[mef.HduExtent, ...]:
     try:
-        return mef.scan(content)[0]
+        return mef.scan(content, known)[0]
     except mef.InvalidFile as error:
         raise TransferFault(error.reason, INVALID_FILE, fingerprint=bytes(content[:BLOCK]).hex()) from error
 

@@ -1,0 +1,130 @@
+# Input functions and params of rules for a whole source.
+import functools
+
+
+def of_all_sources(*products):
+    """Input function: products of every source."""
+
+    def paths(_):
+        if not SOURCES:
+            raise WorkflowError(
+                "no source: give a position, as in --config ra=213.942708 dec=11.495389, a name, or sources=catalogue.csv"
+            )
+        return [
+            f"{OUT}/{key}/{product.format(source=key)}"
+            for product in products
+            for key in SOURCES
+        ]
+
+    return paths
+
+
+def products_of_all_sources(wildcards):
+    """Input function: every product that is wanted, of every source."""
+    wanted = [path for product in config["products"] for path in PRODUCTS[product]]
+    return [path for product in wanted for path in of_all_sources(product)(wildcards)]
+
+
+def source_directory(wildcards):
+    """Where everything of a source is."""
+    return f"{OUT}/{wildcards.source}"
+
+
+def source_facts(wildcards):
+    """The source as plain values."""
+    if wildcards.source not in SOURCES:
+        raise WorkflowError(
+            f"{wildcards.source}: not a source of this run, which has {', '.join([*SOURCES][:5]) or 'none'}"
+            f"{', ...' * (len(SOURCES) > 5)}; give it its position and name, or add it to the catalogue"
+        )
+    return asdict(SOURCES[wildcards.source])
+
+
+def position_facts(wildcards):
+    """The source without its display name: what a measurement of it depends on."""
+    return {**source_facts(wildcards), "name": ""}
+
+
+@functools.cache
+def _neighbours(key):
+    return [{**neighbour, "name": ""} for neighbour in NEIGHBOURS(key)]
+
+
+def neighbour_facts(wildcards):
+    """Known sources near a source, as plain values."""
+    return _neighbours(wildcards.source)
+
+
+def file_bytes_estimated():
+    """Expected size of one file, from the download mode and the cutout's size."""
+    width_px, height_px = transfer.CutoutSize.parse(config["cutout"]["size"]).pixels()
+    return summary.estimated_bytes(config["download"]["mode"], width_px * height_px)
+
+
+@functools.cache
+def _superseded_answer(found):
+    return find_exposures.superseded_answer(found, config["query"]["max_age_days"])
+
+
+def superseded_answer(wildcards):
+    """Time of the query whose answer is too old: a change makes the workflow ask again."""
+    return _superseded_answer(f"{OUT}/{wildcards.source}/records/query.json")
+
+
+QUESTIONS = find_exposures.Questions(
+    SOURCES,
+    {
+        key
+        for key in SOURCES
+        if not find_exposures.is_current(
+            f"{OUT}/{key}/records/query.json", config, SOURCES[key]
+        )
+    },
+    config,
+)
+
+
+# --- all files of a source in one job ---
+
+
+def places(source):
+    """Where the images of a source are."""
+    return fetch_source.Places(f"{OUT}/{source}/data", SHARED_IMAGES, KEEP)
+
+
+@functools.cache
+def _failed_runs_of_source(source):
+    records = f"{OUT}/{source}/records"
+    return fetch_source.failures(
+        f"{records}/transfer.json",
+        f"{records}/observations.csv",
+        places(source),
+        manifests(),
+    )
+
+
+def failed_runs_of_source(wildcards):
+    """How often files of this source could not be had: a change makes the next invocation try those again."""
+    return _failed_runs_of_source(wildcards.source)
+
+
+def manifests():
+    """Calibration that exposures need besides their own files."""
+    return fetch_source.Manifests(calibration_manifest if NEEDS_CALIBRATION else None)
+
+
+def transfers(source, facts, resources):
+    """How a job fetches: with the connections of this process, or on a node with its own share."""
+    connections = (
+        config["download"]["connections"]
+        if workflow.is_main_process
+        else max(1, resources.downloads)
+    )
+    return fetch_source.Transfers(
+        config, PROGRESS, places(source), facts, REQUEST, connections
+    )
+
+
+def worker_processes(threads):
+    """How many processes measure for a job: those that all jobs of this process share, or on a node its own."""
+    return workflow.cores if workflow.is_main_process else max(1, threads)
