@@ -56,7 +56,9 @@ class _LocalFit:
     smoother: np.ndarray  # (m, n): value = smoother @ y
 
 
-def smooth_spectrum(x: np.ndarray, y: np.ndarray, error: np.ndarray, half_width: float) -> SmoothSpectrum:
+def smooth_spectrum(
+    x: np.ndarray, y: np.ndarray, error: np.ndarray, half_width: float, reach: float = _MAX_HALF_WIDTH
+) -> SmoothSpectrum:
     """Fit y(x) of one detector by local lines that outliers do not pull.
 
     Tricube kernel of ``half_width`` channels, widened where fewer than four neighbours fall in it; weights from
@@ -73,7 +75,7 @@ def smooth_spectrum(x: np.ndarray, y: np.ndarray, error: np.ndarray, half_width:
     nodes = _nodes(x)
     at_points = len(nodes) == len(x)
     weight = 1.0 / smooth_variance(x, error)
-    widths = _half_widths(nodes, x, half_width)
+    widths = _half_widths(nodes, x, half_width, reach)
     trust = _trust(_median_deviation(x, y, error, half_width))
     fit = _local_fit(nodes, x, y, weight * trust, widths, error)
     for _ in range(_ITERATIONS):
@@ -121,13 +123,13 @@ def _nodes(x: np.ndarray) -> np.ndarray:
     return np.linspace(x[0], x[-1], max(2, int(np.ceil((x[-1] - x[0]) * _NODES_PER_CHANNEL)) + 1))
 
 
-def _half_widths(nodes: np.ndarray, x: np.ndarray, half_width: float) -> np.ndarray:
+def _half_widths(nodes: np.ndarray, x: np.ndarray, half_width: float, reach: float) -> np.ndarray:
     """Half width at each node: as asked, or up to the nearest points needed."""
     if len(x) <= _MIN_NEIGHBOURS:
-        return np.full(len(nodes), _MAX_HALF_WIDTH)
+        return np.full(len(nodes), reach)
     distance = np.abs(nodes[:, None] - x[None, :])
     needed = np.partition(distance, _MIN_NEIGHBOURS, axis=1)[:, _MIN_NEIGHBOURS] * 1.05
-    return np.minimum(np.maximum(half_width, needed), _MAX_HALF_WIDTH)
+    return np.minimum(np.maximum(half_width, needed), reach)
 
 
 def _local_fit(
