@@ -92,17 +92,13 @@ def smooth_spectrum(
     return SmoothSpectrum(value, slope, slope_variance, residual, residual_error, scale)
 
 
-def slope_at(
-    where: float, x: np.ndarray, y: np.ndarray, error: np.ndarray, weight: np.ndarray, half_width: float
-) -> tuple[float, float] | None:
-    """Slope of the local line at one place and its variance; None where points are too few or too close together."""
+def slope_weights(where: float, x: np.ndarray, weight: np.ndarray, half_width: float) -> np.ndarray | None:
+    """Weights whose sum over y is the slope of the local line at one place; None for too few points or too close."""
     near = np.abs(x - where) < half_width
     if near.sum() < 3 or np.ptp(x[near]) < 0.5:
         return None
-    fit = _local_fit(np.array([where]), x[near], y[near], weight[near], np.array([half_width]), error[near])
-    if not np.isfinite(fit.slope[0]):
-        return None
-    return float(fit.slope[0]), float(fit.slope_variance[0])
+    _, gradient = _line_weights(np.array([where]), x, weight, np.array([half_width]))
+    return gradient[0]
 
 
 def smooth_variance(x: np.ndarray, error: np.ndarray, half_width: float = 2.0) -> np.ndarray:
@@ -135,7 +131,15 @@ def _half_widths(nodes: np.ndarray, x: np.ndarray, half_width: float, reach: flo
 def _local_fit(
     nodes: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray, widths: np.ndarray, error: np.ndarray
 ) -> _LocalFit:
-    """Weighted least-squares lines around each node (closed form)."""
+    """Weighted least-squares lines around each node."""
+    smoother, gradient = _line_weights(nodes, x, weight, widths)
+    return _LocalFit(smoother @ y, gradient @ y, gradient**2 @ error**2, smoother)
+
+
+def _line_weights(
+    nodes: np.ndarray, x: np.ndarray, weight: np.ndarray, widths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each point adds to value and slope of the line around each node, two arrays of shape (m, n)."""
     offset = x[None, :] - nodes[:, None]
     kernel = np.clip(1.0 - np.abs(offset / widths[:, None]) ** 3, 0.0, None) ** 3 * weight[None, :]
     s0, s1, s2 = kernel.sum(1), (kernel * offset).sum(1), (kernel * offset**2).sum(1)
@@ -148,8 +152,7 @@ def _local_fit(
             kernel / s0[:, None],
         )
         gradient = np.where(leaning[:, None], kernel * (s0[:, None] * offset - s1[:, None]) / determinant[:, None], 0.0)
-    smoother = np.where(((kernel > 0).sum(1) >= 2)[:, None], smoother, np.nan)
-    return _LocalFit(smoother @ y, gradient @ y, gradient**2 @ error**2, smoother)
+    return np.where(((kernel > 0).sum(1) >= 2)[:, None], smoother, np.nan), gradient
 
 
 def _left_out_residuals(
