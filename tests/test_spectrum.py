@@ -141,6 +141,13 @@ def test_a_detector_whose_errors_are_too_small_does_not_enlarge_those_of_others(
     assert np.median(enlarged[~in_d2]) == pytest.approx(1.0, abs=0.1)
 
 
+def test_outliers_that_stay_in_a_single_pass_do_not_enlarge_all_errors():
+    spectra = [combine(simulate(seed, passes=1, outliers=0.05), SETTINGS) for seed in range(20)]
+    enlarged = [column(rows, "flux_err_ujy") / column(rows, "flux_err_formal_ujy") for rows in spectra]
+    assert np.nanmedian(enlarged) < 1.05
+    assert np.nanmean(np.array(enlarged) > 2.0) < 0.05
+
+
 def test_a_channel_that_scatters_significantly_more_has_an_error_of_its_own():
     exposures = simulate(0, passes=4, truth=lambda wavelength: 1000.0)
     before = column(combine(exposures, SpectrumSettings(outlier_sigma=0.0)), "flux_err_ujy")

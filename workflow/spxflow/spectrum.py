@@ -18,7 +18,10 @@ from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
 _SIGNIFICANCE = 0.001  # chance of a chi-square from which on a channel's own scatter is believed
 _SCATTER_ITERATIONS = 5
-_LEAST_CHI2_DOF = 1e-6  # of a chi-square that the slope takes altogether only rounding is left
+_MANY_CHANNELS = 5  # whose median no outlier sets
+_LARGEST_SCATTER = 2.0  # times that about the smooth spectrum, which many points tell, but curvature adds to
+_ROUNDING = 1e-6  # is what is left of a chi-square that the slope takes altogether
+_LEAST_EXPECTED = 0.5  # for one channel: where the slope takes more, its chi-square is that of the neighbours
 _LINE_SIGMA = 0.42  # channels: profile of an unresolved line, as wide as the passband (1 channel FWHM)
 _LINE_REACH = 0.75  # channels from its centre that a line reaches
 _CONTINUUM_REACH, _CONTINUUM_POINTS = 3.5, 3  # channels around it, and points, that tell the continuum
@@ -279,15 +282,19 @@ def pass_starts(mjd: np.ndarray, gap_days: float) -> np.ndarray:
 
 def _combine(bands: Sequence[Samples], settings: SpectrumSettings, survey_pass: int) -> list[dict[str, Any]]:
     rows = {channel: _empty_row(channel, survey_pass) for channel in channels()}
-    means: dict[str, dict[Channel, _ChannelMean]] = {}
+    means: list[dict[Channel, _ChannelMean]] = []
+    smooth_scatter: list[float] = []
     for samples in bands:
-        rejected = outliers(samples, smooth_samples(samples, settings), settings.outlier_sigma)
+        smooth = smooth_samples(samples, settings)
+        rejected = outliers(samples, smooth, settings.outlier_sigma)
         for number in channel_numbers(samples.chosen(rejected)):
             if number:
                 rows[band_channels(samples.band)[number - 1]]["n_rejected"] += 1
-        means[samples.band] = _channel_means(samples.chosen(~rejected), settings)
-    scatter = _scatter([mean for band in means.values() for mean in band.values()], expected=1.0)
-    for band in means.values():
+        means.append(_channel_means(samples.chosen(~rejected), settings))
+        smooth_scatter.append(smooth.scale**2)
+    scatter = _scatter([mean for band in means for mean in band.values()], expected=1.0)
+    scatter = min(scatter, _LARGEST_SCATTER * float(np.median(smooth_scatter or 1.0)))
+    for band in means:
         band_scatter = _scatter(list(band.values()), expected=scatter)
         for channel, mean in band.items():
             rows[channel].update(mean.as_row(channel, band_scatter))
@@ -321,11 +328,12 @@ def _scatter(means: Sequence[_ChannelMean], expected: float) -> float:
     is expected as far as noise explains the difference (James & Stein 1961), by twice the noise's variance: with once,
     errors that are right come out larger in single passes.
     """
-    repeated = [mean for mean in means if mean.dof]
+    repeated = [mean for mean in means if mean.dof and mean.expected_chi2 > _ROUNDING * mean.dof]
     if not repeated:
         return expected
-    chi2, dof = (np.array([getattr(mean, name) for mean in repeated], dtype=float) for name in ("chi2", "dof"))
-    ratio = float(np.median(chi2 / _chi2_quantile(0.5, dof)))
+    dof = np.array([float(mean.dof) for mean in repeated])
+    chi2 = dof * np.array([mean.chi2 / mean.expected_chi2 for mean in repeated])
+    ratio = float(np.median(chi2 / _chi2_quantile(0.5, dof))) if len(repeated) >= _MANY_CHANNELS else expected
     for _ in range(_SCATTER_ITERATIONS):
         usual = chi2 < max(expected, ratio) * _chi2_quantile(_SIGNIFICANCE, dof)
         ratio = float(chi2[usual].sum() / dof[usual].sum()) if usual.any() else expected
@@ -345,12 +353,14 @@ def _chi2_quantile(chance: float, dof: Any) -> Any:
 class _ChannelMean:
     """Weighted mean of the points of a channel; fluxes in µJy, slope in µJy per channel.
 
-    ``chi2`` is that of the points about their mean, in units of its expectation for the errors given, times ``dof``.
+    ``chi2`` is that of the points about their mean, ``expected_chi2`` what their errors let expect of it: less than
+    ``dof`` (one less than the points), since the slope is made of them too.
     """
 
     flux: float
     formal_error: float
     chi2: float
+    expected_chi2: float
     dof: int
     slope: float | None
     wavelength_um: float
@@ -376,7 +386,8 @@ class _ChannelMean:
         return cls(
             flux=flux,
             formal_error=float((share - mean_offset * gradient) ** 2 @ variance) ** 0.5,
-            chi2=chi2 * dof / max(expected_chi2, _LEAST_CHI2_DOF * dof) if dof else 0.0,
+            chi2=chi2,
+            expected_chi2=expected_chi2,
             dof=dof,
             slope=None if known is None else slope,
             wavelength_um=float(share @ samples.wavelength_um),
@@ -384,9 +395,9 @@ class _ChannelMean:
         )
 
     def as_row(self, channel: Channel, band_scatter: float) -> dict[str, Any]:
-        own = self.chi2 / self.dof if self.dof else None
+        own = self.chi2 / max(self.expected_chi2, _LEAST_EXPECTED * self.dof) if self.dof else None
         scatter = band_scatter
-        if own is not None and self.chi2 > band_scatter * _chi2_quantile(_SIGNIFICANCE, self.dof):
+        if own is not None and own * self.dof > band_scatter * _chi2_quantile(_SIGNIFICANCE, self.dof):
             scatter = own
         return {
             "flux_ujy": self.flux,
