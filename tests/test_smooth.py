@@ -65,6 +65,13 @@ def test_clearly_noisier_points_keep_their_variance():
     assert (np.delete(variance, 10) == 25.0).all()
 
 
+def test_the_slope_is_a_sum_over_the_points():
+    x = np.sort(np.random.default_rng(5).uniform(1, 17, 30))
+    weights = smooth.slope_weights(8.0, x, np.ones(30), 1.5)
+    assert weights @ line(x) == pytest.approx(20.0)
+    assert (weights[np.abs(x - 8.0) > 1.5] == 0.0).all()
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_few_points_are_no_error(n):
     fit = smooth.smooth_spectrum(np.arange(n) + 1.0, np.ones(n), np.ones(n), 1.5)
@@ -77,4 +84,4 @@ def test_points_far_from_all_others_have_no_fit():
     fit = smooth.smooth_spectrum(x, line(x), np.ones(5), 1.5)
     assert np.isnan(fit.value[4])
     assert fit.deviation[4] == 0.0
-    assert smooth.slope_at(12.0, x, line(x), np.ones(5), np.ones(5), 1.5) is None
+    assert smooth.slope_weights(12.0, x, np.ones(5), 1.5) is None

@@ -57,9 +57,9 @@ def test_every_channel_has_a_row_also_without_data():
 
 @pytest.mark.parametrize("snr", [50.0, 10.0, 1.0])
 def test_fluxes_are_unbiased_and_errors_right_down_to_the_noise(snr):
-    z = pulls(range(25), snr=snr)
+    z = pulls(range(60), snr=snr)
     assert np.mean(z) == pytest.approx(0.0, abs=0.05)
-    assert 0.85 < np.std(z) < 1.05
+    assert 0.97 < np.std(z) < 1.03
 
 
 def test_a_source_of_no_flux_comes_out_as_zero():
@@ -102,11 +102,60 @@ def test_a_slope_inside_a_channel_does_not_matter():
 
 
 def test_noise_beyond_the_errors_enlarges_them():
-    z = pulls(range(25), errors_too_small=2.0)  # of the formal errors alone: 2
-    assert 0.85 < np.std(z) < 1.25
+    z = pulls(range(60), errors_too_small=2.0)  # of the formal errors alone: 2
+    assert 0.95 < np.std(z) < 1.06
     rows = combine(simulate(0, errors_too_small=2.0), SETTINGS)
     formal, combined = column(rows, "flux_err_formal_ujy"), column(rows, "flux_err_ujy")
-    assert np.nanmedian(combined / formal) == pytest.approx(2.0, rel=0.25)
+    assert np.nanmedian(combined / formal) == pytest.approx(2.0, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("passes", "errors_too_small", "least", "most"),
+    [(1, 1.0, 0.9, 1.03), (1, 2.0, 1.0, 1.3), (2, 1.2, 0.97, 1.1), (4, 1.0, 0.95, 1.05), (4, 2.0, 0.95, 1.05)],
+)
+def test_errors_are_right_in_other_numbers_of_passes(passes, errors_too_small, least, most):
+    """In one pass hardly any channel has a second exposure that tells the scatter."""
+    assert least < np.std(pulls(range(40), passes=passes, errors_too_small=errors_too_small)) < most
+
+
+def test_errors_are_formal_where_nothing_speaks_against_them():
+    """One pass of exposures off the channels' centres: the slope is made of the points too that are moved along it."""
+    spectra = [combine(simulate(seed, passes=1, truth=lambda wavelength: 500.0), SETTINGS) for seed in range(60)]
+    z = [(column(rows, "flux_ujy") - 500.0) / column(rows, "flux_err_formal_ujy") for rows in spectra]
+    assert 0.97 < np.nanstd(z) < 1.03
+    assert all(
+        (column(rows, "flux_err_ujy") >= column(rows, "flux_err_formal_ujy"))[column(rows, "n_used") > 0].all()
+        for rows in spectra
+    )
+
+
+def test_a_detector_whose_errors_are_too_small_does_not_enlarge_those_of_others():
+    exposures = simulate(0, passes=4)
+    for one in exposures:
+        if one["band"] == "D2":
+            one["flux_err_ujy"] /= 3.0
+    rows = combine(exposures, SETTINGS)
+    enlarged = column(rows, "flux_err_ujy") / column(rows, "flux_err_formal_ujy")
+    in_d2 = np.array([row["band"] == "D2" for row in rows])
+    assert np.median(enlarged[in_d2]) == pytest.approx(3.0, rel=0.2)
+    assert np.median(enlarged[~in_d2]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_outliers_that_stay_in_a_single_pass_do_not_enlarge_all_errors():
+    spectra = [combine(simulate(seed, passes=1, outliers=0.05), SETTINGS) for seed in range(20)]
+    enlarged = [column(rows, "flux_err_ujy") / column(rows, "flux_err_formal_ujy") for rows in spectra]
+    assert np.nanmedian(enlarged) < 1.05
+    assert np.nanmean(np.array(enlarged) > 2.0) < 0.05
+
+
+def test_a_channel_that_scatters_significantly_more_has_an_error_of_its_own():
+    exposures = simulate(0, passes=4, truth=lambda wavelength: 1000.0)
+    before = column(combine(exposures, SpectrumSettings(outlier_sigma=0.0)), "flux_err_ujy")
+    next(one for one in exposures if abs(one["wavelength_um"] - 2.041) < 0.02)["flux_ujy"] += 300.0
+    after = column(combine(exposures, SpectrumSettings(outlier_sigma=0.0)), "flux_err_ujy")
+    channel = int(np.argmin(np.abs(CENTRES - 2.041)))
+    assert after[channel] > 2.0 * before[channel]
+    assert np.delete(after, channel) == pytest.approx(np.delete(before, channel), rel=0.1)
 
 
 def test_the_formal_error_falls_with_the_root_of_the_number():

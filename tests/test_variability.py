@@ -10,7 +10,8 @@ from records import SOURCE, missing, real_star, record, simulate, smooth_truth
 from scipy.stats import chi2, kstest, norm
 from spxflow import config
 from spxflow import variability as room
-from spxflow.spectrum import SpectrumSettings
+from spxflow.observations import BANDS
+from spxflow.spectrum import SpectrumSettings, band_channels
 from spxflow.variability import VariabilitySettings, matched_groups, variability
 
 SETTINGS, SPECTRUM = VariabilitySettings(), SpectrumSettings()
@@ -37,6 +38,16 @@ def test_p_values_of_constant_sources_are_flat(constant):
 def test_p_values_are_flat_for_faint_sources_of_many_passes_too():
     p_values = [result(simulate(seed, snr=1.0, passes=4))["p_value"] for seed in range(60)]
     assert kstest(p_values, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize(("exposures", "passes", "snr"), [(3, 2, 10.0), (3, 2, 100.0), (5, 2, 50.0), (8, 4, 100.0)])
+def test_p_values_are_flat_for_few_exposures_too(exposures, passes, snr):
+    """Repeats have hardly any neighbours then: what is compared must not be its own smooth spectrum."""
+    found = [result(simulate(seed, snr=snr, exposures=exposures, passes=passes)) for seed in range(1000, 1200)]
+    for name in ("p_value", "p_value_without_largest", "von_neumann_p_value"):
+        p_values = [one[name] for one in found if one[name] is not None]
+        assert kstest(p_values, "uniform").pvalue > 0.01
+        assert np.mean(p_values) == pytest.approx(0.5, abs=3.0 / (12 * len(p_values)) ** 0.5)
 
 
 def test_p_values_of_constant_sources_without_their_largest_are_flat_too(constant):
@@ -116,6 +127,20 @@ def test_excess_variance_measures_the_amplitude():
     assert found["excess_variance"] > 5 * found["excess_variance_err"]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_source_that_is_dimmer_in_one_pass_is_found_in_few_exposures(seed):
+    found = result(simulate(seed, snr=100.0, exposures=3, dimming=lambda mjd: 0.9 if mjd > 60900.0 else 1.0))
+    assert found["p_value"] < 1e-6
+
+
+def test_two_repeats_without_neighbours_do_not_define_their_own_line():
+    pair = [
+        record(band="D1", mjd=60800.0 + day, wavelength_um=0.9 + 0.002 * day, flux_ujy=flux, flux_err_ujy=2.0)
+        for day, flux in enumerate((130.0, 100.0))
+    ]
+    assert result(pair)["p_value"] < 1e-12
+
+
 # --- matching ----------------------------------------------------------------------------------
 
 
@@ -158,6 +183,33 @@ def with_line(wavelength):
 def test_a_line_is_no_variation(passes):
     p_values = [result(simulate(seed, truth=with_line, passes=passes))["p_value"] for seed in range(40)]
     assert sum(p < 1e-3 for p in p_values) <= 1
+
+
+def with_lines(wavelength):
+    """The same with an unresolved line of 45 times the noise in each detector."""
+    flux = smooth_truth(wavelength)
+    for band in BANDS:
+        before, centre = (channel.wavelength_um for channel in band_channels(band)[7:9])
+        flux += 1500.0 * np.exp(-0.5 * ((wavelength - centre) / (0.42 * (centre - before))) ** 2)
+    return flux
+
+
+@pytest.mark.parametrize(("exposures", "passes"), [(5, 2), (8, 2), (18, 2), (18, 4)])
+def test_lines_do_not_change_what_is_said_of_a_constant_source(exposures, passes):
+    found = [result(simulate(seed, truth=with_lines, exposures=exposures, passes=passes)) for seed in range(60)]
+    p_values = [one["p_value"] for one in found]
+    assert sum(p < 1e-3 for p in p_values) <= 1
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.15)
+
+
+def test_repeats_on_the_flanks_of_a_line_tell_nothing_unless_they_depart_even_so():
+    def in_line(exposures):
+        repeats = room.find_repeats(exposures, SETTINGS, SPECTRUM)
+        wavelength = np.array([exposures[row]["wavelength_um"] for row in repeats.row])
+        return np.abs(np.abs(wavelength - 2.041) - 0.02) < 0.01
+
+    assert in_line(simulate(6)).sum() > 0
+    assert in_line(simulate(6, truth=with_line)).sum() == 0
 
 
 def test_a_dimming_source_with_a_line_is_found():

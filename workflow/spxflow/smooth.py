@@ -56,7 +56,9 @@ class _LocalFit:
     smoother: np.ndarray  # (m, n): value = smoother @ y
 
 
-def smooth_spectrum(x: np.ndarray, y: np.ndarray, error: np.ndarray, half_width: float) -> SmoothSpectrum:
+def smooth_spectrum(
+    x: np.ndarray, y: np.ndarray, error: np.ndarray, half_width: float, reach: float = _MAX_HALF_WIDTH
+) -> SmoothSpectrum:
     """Fit y(x) of one detector by local lines that outliers do not pull.
 
     Tricube kernel of ``half_width`` channels, widened where fewer than four neighbours fall in it; weights from
@@ -73,7 +75,7 @@ def smooth_spectrum(x: np.ndarray, y: np.ndarray, error: np.ndarray, half_width:
     nodes = _nodes(x)
     at_points = len(nodes) == len(x)
     weight = 1.0 / smooth_variance(x, error)
-    widths = _half_widths(nodes, x, half_width)
+    widths = _half_widths(nodes, x, half_width, reach)
     trust = _trust(_median_deviation(x, y, error, half_width))
     fit = _local_fit(nodes, x, y, weight * trust, widths, error)
     for _ in range(_ITERATIONS):
@@ -90,17 +92,13 @@ def smooth_spectrum(x: np.ndarray, y: np.ndarray, error: np.ndarray, half_width:
     return SmoothSpectrum(value, slope, slope_variance, residual, residual_error, scale)
 
 
-def slope_at(
-    where: float, x: np.ndarray, y: np.ndarray, error: np.ndarray, weight: np.ndarray, half_width: float
-) -> tuple[float, float] | None:
-    """Slope of the local line at one place and its variance; None where points are too few or too close together."""
+def slope_weights(where: float, x: np.ndarray, weight: np.ndarray, half_width: float) -> np.ndarray | None:
+    """Weights whose sum over y is the slope of the local line at one place; None for too few points or too close."""
     near = np.abs(x - where) < half_width
     if near.sum() < 3 or np.ptp(x[near]) < 0.5:
         return None
-    fit = _local_fit(np.array([where]), x[near], y[near], weight[near], np.array([half_width]), error[near])
-    if not np.isfinite(fit.slope[0]):
-        return None
-    return float(fit.slope[0]), float(fit.slope_variance[0])
+    _, gradient = _line_weights(np.array([where]), x, weight, np.array([half_width]))
+    return gradient[0]
 
 
 def smooth_variance(x: np.ndarray, error: np.ndarray, half_width: float = 2.0) -> np.ndarray:
@@ -121,19 +119,27 @@ def _nodes(x: np.ndarray) -> np.ndarray:
     return np.linspace(x[0], x[-1], max(2, int(np.ceil((x[-1] - x[0]) * _NODES_PER_CHANNEL)) + 1))
 
 
-def _half_widths(nodes: np.ndarray, x: np.ndarray, half_width: float) -> np.ndarray:
+def _half_widths(nodes: np.ndarray, x: np.ndarray, half_width: float, reach: float) -> np.ndarray:
     """Half width at each node: as asked, or up to the nearest points needed."""
     if len(x) <= _MIN_NEIGHBOURS:
-        return np.full(len(nodes), _MAX_HALF_WIDTH)
+        return np.full(len(nodes), reach)
     distance = np.abs(nodes[:, None] - x[None, :])
     needed = np.partition(distance, _MIN_NEIGHBOURS, axis=1)[:, _MIN_NEIGHBOURS] * 1.05
-    return np.minimum(np.maximum(half_width, needed), _MAX_HALF_WIDTH)
+    return np.minimum(np.maximum(half_width, needed), reach)
 
 
 def _local_fit(
     nodes: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray, widths: np.ndarray, error: np.ndarray
 ) -> _LocalFit:
-    """Weighted least-squares lines around each node (closed form)."""
+    """Weighted least-squares lines around each node."""
+    smoother, gradient = _line_weights(nodes, x, weight, widths)
+    return _LocalFit(smoother @ y, gradient @ y, gradient**2 @ error**2, smoother)
+
+
+def _line_weights(
+    nodes: np.ndarray, x: np.ndarray, weight: np.ndarray, widths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each point adds to value and slope of the line around each node, two arrays of shape (m, n)."""
     offset = x[None, :] - nodes[:, None]
     kernel = np.clip(1.0 - np.abs(offset / widths[:, None]) ** 3, 0.0, None) ** 3 * weight[None, :]
     s0, s1, s2 = kernel.sum(1), (kernel * offset).sum(1), (kernel * offset**2).sum(1)
@@ -146,8 +152,7 @@ def _local_fit(
             kernel / s0[:, None],
         )
         gradient = np.where(leaning[:, None], kernel * (s0[:, None] * offset - s1[:, None]) / determinant[:, None], 0.0)
-    smoother = np.where(((kernel > 0).sum(1) >= 2)[:, None], smoother, np.nan)
-    return _LocalFit(smoother @ y, gradient @ y, gradient**2 @ error**2, smoother)
+    return np.where(((kernel > 0).sum(1) >= 2)[:, None], smoother, np.nan), gradient
 
 
 def _left_out_residuals(

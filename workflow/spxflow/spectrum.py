@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 
 from spxflow import __version__
-from spxflow.smooth import SmoothSpectrum, slope_at, smooth_spectrum, smooth_variance
+from spxflow.smooth import SmoothSpectrum, slope_weights, smooth_spectrum, smooth_variance
 from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
-_PRIOR_DOF = 4.0  # weight of a detector's scatter against that of one channel
-_LARGEST_CHI2_DOF = 25.0
+_SIGNIFICANCE = 0.001  # chance of a chi-square from which on a channel's own scatter is believed
+_SCATTER_ITERATIONS = 5
+_MANY_CHANNELS = 5  # whose median no outlier sets
+_LARGEST_SCATTER = 2.0  # times that about the smooth spectrum, which many points tell, but curvature adds to
+_ROUNDING = 1e-6  # is what is left of a chi-square that the slope takes altogether
+_LEAST_EXPECTED = 0.5  # for one channel: where the slope takes more, its chi-square is that of the neighbours
 _LINE_SIGMA = 0.42  # channels: profile of an unresolved line, as wide as the passband (1 channel FWHM)
 _LINE_REACH = 0.75  # channels from its centre that a line reaches
 _CONTINUUM_REACH, _CONTINUUM_POINTS = 3.5, 3  # channels around it, and points, that tell the continuum
@@ -250,9 +254,9 @@ def combine(records: Sequence[Mapping[str, Any]], settings: SpectrumSettings) ->
 
     See :data:`COLUMNS` for the keys. Method, for each channel: outliers go (:func:`outliers`), the others are moved
     to the channel's wavelength along the local line and averaged with weights that do not depend on their own noise
-    (:func:`spxflow.smooth.smooth_variance`). The formal error is that of this mean; it is enlarged by the root of the
-    reduced chi-square, where that is above 1. With a few points a channel that number says little, so that of the
-    detector is taken with the weight of a few degrees of freedom (shrinkage), and the channel's own with those it has.
+    (:func:`spxflow.smooth.smooth_variance`). The formal error is that of this mean, the slope's included. It is
+    enlarged by the root of the scatter (:func:`_scatter`): that of the source, or that of the detector as far as it
+    differs by more than noise, or the channel's own where that is significantly larger.
     """
     return _combine(samples_by_band(records, settings.statuses), settings, survey_pass=0)
 
@@ -278,31 +282,36 @@ def pass_starts(mjd: np.ndarray, gap_days: float) -> np.ndarray:
 
 def _combine(bands: Sequence[Samples], settings: SpectrumSettings, survey_pass: int) -> list[dict[str, Any]]:
     rows = {channel: _empty_row(channel, survey_pass) for channel in channels()}
+    means: list[dict[Channel, _ChannelMean]] = []
+    smooth_scatter: list[float] = []
     for samples in bands:
         smooth = smooth_samples(samples, settings)
         rejected = outliers(samples, smooth, settings.outlier_sigma)
         for number in channel_numbers(samples.chosen(rejected)):
             if number:
                 rows[band_channels(samples.band)[number - 1]]["n_rejected"] += 1
-        means = _channel_means(samples, rejected, settings)
-        band_chi2_dof = _band_chi2_dof(means.values(), smooth)
-        for channel, mean in means.items():
-            rows[channel].update(mean.as_row(channel, band_chi2_dof))
+        means.append(_channel_means(samples.chosen(~rejected), settings))
+        smooth_scatter.append(smooth.scale**2)
+    scatter = _scatter([mean for band in means for mean in band.values()], expected=1.0)
+    scatter = min(scatter, _LARGEST_SCATTER * float(np.median(smooth_scatter or 1.0)))
+    for band in means:
+        band_scatter = _scatter(list(band.values()), expected=scatter)
+        for channel, mean in band.items():
+            rows[channel].update(mean.as_row(channel, band_scatter))
     return list(rows.values())
 
 
-def _channel_means(samples: Samples, rejected: np.ndarray, settings: SpectrumSettings) -> dict[Channel, _ChannelMean]:
-    """The mean of each channel of a detector that has points left."""
-    kept = samples.chosen(~rejected)
-    weight = 1.0 / smooth_variance(kept.x, kept.error) if len(kept) else np.array([])
-    number = channel_numbers(kept)
-    means = {}
-    for channel in band_channels(samples.band):
-        used = number == channel.channel
-        if used.any():
-            slope = slope_at(channel.channel, kept.x, kept.flux, kept.error, weight, settings.smoothing_channels)
-            means[channel] = _ChannelMean.of(kept.chosen(used), weight[used], channel, slope)
-    return means
+def _channel_means(samples: Samples, settings: SpectrumSettings) -> dict[Channel, _ChannelMean]:
+    """The mean of each channel of a detector that has points."""
+    if not len(samples):
+        return {}
+    weight = 1.0 / smooth_variance(samples.x, samples.error)
+    number = channel_numbers(samples)
+    return {
+        channel: _ChannelMean.of(samples, number == channel.channel, weight, channel, settings.smoothing_channels)
+        for channel in band_channels(samples.band)
+        if channel.channel in number
+    }
 
 
 def channel_numbers(samples: Samples) -> np.ndarray:
@@ -312,25 +321,46 @@ def channel_numbers(samples: Samples) -> np.ndarray:
     return np.where(inside, np.clip(np.rint(samples.x), 1, len(band_channels(samples.band))), 0).astype(int)
 
 
-def _band_chi2_dof(means: Iterable[_ChannelMean], smooth: SmoothSpectrum) -> float:
-    """How much more than their errors the points of a detector scatter: a variance ratio.
+def _scatter(means: Sequence[_ChannelMean], expected: float) -> float:
+    """How much more than their errors the points of channels scatter: a variance ratio, at least 1.
 
-    From repeats within channels (what one channel adds is bounded, for the sake of outliers that stayed; 1 without
-    any) and from the smooth spectrum, where its curvature adds; the smaller of the two.
+    From repeats within channels, without those that scatter significantly more than the others. It is shrunk to what
+    is expected as far as noise explains the difference (James & Stein 1961), by twice the noise's variance: with once,
+    errors that are right come out larger in single passes.
     """
-    repeats = [(mean.chi2, mean.dof) for mean in means]
-    bounded = sum(min(chi2, _LARGEST_CHI2_DOF * dof) for chi2, dof in repeats)
-    dof = sum(dof for _, dof in repeats)
-    return min(smooth.scale**2, (1.0 + bounded) / (1.0 + dof))
+    repeated = [mean for mean in means if mean.dof and mean.expected_chi2 > _ROUNDING * mean.dof]
+    if not repeated:
+        return expected
+    dof = np.array([float(mean.dof) for mean in repeated])
+    chi2 = dof * np.array([mean.chi2 / mean.expected_chi2 for mean in repeated])
+    ratio = float(np.median(chi2 / _chi2_quantile(0.5, dof))) if len(repeated) >= _MANY_CHANNELS else expected
+    for _ in range(_SCATTER_ITERATIONS):
+        usual = chi2 < max(expected, ratio) * _chi2_quantile(_SIGNIFICANCE, dof)
+        ratio = float(chi2[usual].sum() / dof[usual].sum()) if usual.any() else expected
+    variance = 2.0 * expected**2 / float(dof.sum())
+    excess = ratio - expected
+    return max(1.0, expected + excess * max(0.0, 1.0 - 2.0 * variance / max(excess**2, variance)))
+
+
+def _chi2_quantile(chance: float, dof: Any) -> Any:
+    """The chi-square that is larger with the chance given."""
+    from scipy.special import chdtri
+
+    return chdtri(dof, chance)
 
 
 @dataclass(frozen=True)
 class _ChannelMean:
-    """Weighted mean of the points of a channel; fluxes in µJy, slope in µJy per channel."""
+    """Weighted mean of the points of a channel; fluxes in µJy, slope in µJy per channel.
+
+    ``chi2`` is that of the points about their mean, ``expected_chi2`` what their errors let expect of it: less than
+    ``dof`` (one less than the points), since the slope is made of them too.
+    """
 
     flux: float
     formal_error: float
     chi2: float
+    expected_chi2: float
     dof: int
     slope: float | None
     wavelength_um: float
@@ -338,30 +368,40 @@ class _ChannelMean:
 
     @classmethod
     def of(
-        cls, samples: Samples, weight: np.ndarray, channel: Channel, slope: tuple[float, float] | None
+        cls, samples: Samples, used: np.ndarray, weight: np.ndarray, channel: Channel, half_width: float
     ) -> _ChannelMean:
-        share = weight / weight.sum()
+        """The mean of the ``used`` samples of a detector; the others tell the slope too."""
+        known = slope_weights(channel.channel, samples.x, weight, half_width)
+        gradient = np.zeros(len(samples)) if known is None else known
+        slope = float(gradient @ samples.flux)
+        share = np.where(used, weight, 0.0) / weight[used].sum()
         offset = samples.x - channel.channel
-        gradient, gradient_variance = slope or (0.0, 0.0)
-        moved = samples.flux - gradient * offset
+        mean_offset = float(share @ offset)
+        moved = samples.flux - slope * offset
         flux = float(share @ moved)
-        variance = float(share**2 @ samples.error**2 + (share @ offset) ** 2 * gradient_variance)
+        variance = samples.error**2
+        expected = _departure_variance(variance, share, gradient, offset - mean_offset)
+        chi2, expected_chi2 = (float((part / variance)[used].sum()) for part in ((moved - flux) ** 2, expected))
+        dof = int(used.sum()) - 1
         return cls(
             flux=flux,
-            formal_error=variance**0.5,
-            chi2=float((((moved - flux) / samples.error) ** 2).sum()),
-            dof=len(samples) - 1,
-            slope=gradient if slope else None,
+            formal_error=float((share - mean_offset * gradient) ** 2 @ variance) ** 0.5,
+            chi2=chi2,
+            expected_chi2=expected_chi2,
+            dof=dof,
+            slope=None if known is None else slope,
             wavelength_um=float(share @ samples.wavelength_um),
-            mjd=(float(samples.mjd.min()), float(samples.mjd.max()), float(share @ samples.mjd)),
+            mjd=(float(samples.mjd[used].min()), float(samples.mjd[used].max()), float(share @ samples.mjd)),
         )
 
-    def as_row(self, channel: Channel, band_chi2_dof: float) -> dict[str, Any]:
-        own = self.chi2 / self.dof if self.dof else None
-        pooled = (_PRIOR_DOF * band_chi2_dof + self.chi2) / (_PRIOR_DOF + self.dof)
+    def as_row(self, channel: Channel, band_scatter: float) -> dict[str, Any]:
+        own = self.chi2 / max(self.expected_chi2, _LEAST_EXPECTED * self.dof) if self.dof else None
+        scatter = band_scatter
+        if own is not None and own * self.dof > band_scatter * _chi2_quantile(_SIGNIFICANCE, self.dof):
+            scatter = own
         return {
             "flux_ujy": self.flux,
-            "flux_err_ujy": self.formal_error * max(1.0, pooled) ** 0.5,
+            "flux_err_ujy": self.formal_error * scatter**0.5,
             "flux_err_formal_ujy": self.formal_error,
             "flux_err_scatter_ujy": None if own is None else self.formal_error * own**0.5,
             "chi2_dof": own,
@@ -372,6 +412,18 @@ class _ChannelMean:
             "mjd_last": self.mjd[1],
             "mjd_mean": self.mjd[2],
         }
+
+
+def _departure_variance(variance: np.ndarray, share: np.ndarray, gradient: np.ndarray, lever: np.ndarray) -> np.ndarray:
+    """Variance of points about their mean, when all were moved along a slope that is made of them too.
+
+    ``share`` and ``gradient`` are the weights of the points in the mean and in the slope, ``lever`` is how far each
+    was moved more than the mean, channels. Departures are linear in the fluxes, with the coefficients of the identity
+    minus share minus lever times gradient.
+    """
+    of_mean = variance * (1.0 - 2.0 * share) + share**2 @ variance
+    with_slope = gradient * variance - (share * gradient) @ variance
+    return of_mean - 2.0 * lever * with_slope + lever**2 * (gradient**2 @ variance)
 
 
 def _channel_spacing_um(channel: Channel) -> float:

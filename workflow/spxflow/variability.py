@@ -9,14 +9,14 @@ of a detector enters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spxflow import __version__
-from spxflow.smooth import SmoothSpectrum
+from spxflow.smooth import smooth_spectrum
 from spxflow.spectrum import (
     Samples,
     SpectrumSettings,
@@ -30,7 +30,11 @@ from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 _LINE_DEVIATION = 4.0  # from the smooth spectrum, in standard errors
 _LINE_SLOPE = 2.5  # relative slope of an unresolved line's flanks, per channel
 _LINE_EXTENT = 1.25  # channels on either side of what is off that may be in the same line
+_REACH = 17.0  # channels: however far the next group is, it tells the slope
+_UNKNOWN_SLOPE = 0.05  # of the flux, per channel: a continuum as wavelength to the power of 2
+_NO_WEIGHT = 1e3  # errors are enlarged by
 _DRAWS = 400
+_DRAWN_AT_ONCE = 500_000  # numbers: some 20 MB
 _MIN_GROUP_SNR = 3.0  # relative fluxes need a flux to be relative to
 
 
@@ -58,7 +62,8 @@ class Repeats:
     source's smooth spectrum at the point, ``residual`` flux minus ``smooth``, ``departure`` residual minus the
     group's weighted mean residual, all µJy. ``sigma`` is the departure over its standard error: standard normal for a
     constant source. ``error`` includes the systematic part and that of moving the point to the group's wavelength,
-    which grows near lines, whose flanks are steeper than the smooth spectrum knows.
+    which grows near lines, whose flanks are steeper than the smooth spectrum knows. Groups that this leaves without
+    anything to tell are not there.
     ``reference`` is the group's mean of ``smooth``.
     """
 
@@ -126,22 +131,22 @@ def matched_groups(x: np.ndarray, width: float) -> np.ndarray:
 def _band_repeats(
     samples: Samples, settings: VariabilitySettings, spectrum: SpectrumSettings, first_group: int
 ) -> Repeats:
-    fit = smooth_samples(samples, spectrum)
     group = matched_groups(samples.x, settings.match_channels)
+    everywhere, steepness = _smooth_through_groups(samples, group, spectrum)
     order = np.lexsort((samples.mjd, group))
     order = order[group[order] >= 0]
-    group, kept = group[order], samples.chosen(order)
-    smooth, slope_variance = np.nan_to_num(fit.value[order]), np.nan_to_num(fit.slope_variance[order])
+    group, kept, smooth = group[order], samples.chosen(order), everywhere[order]
+    measured = np.hypot(kept.error, settings.systematic_error * smooth)
+    share = _shares(measured, group)
+    # The slope's error is common to a group; over 1 - share it adds to the sum of its departures what it adds in truth.
+    moving = np.abs(kept.x - _summed(share * kept.x, group)) * steepness[order] / np.sqrt(1.0 - share)
+    error = np.hypot(measured, moving)
+    share = _shares(error, group)
     residual = kept.flux - smooth
-    moved = kept.x - _mean(kept.x, kept.error**-2, group)
-    slope_variance += _line_slope(samples, fit, spectrum)[order] ** 2
-    error = np.sqrt(kept.error**2 + (settings.systematic_error * smooth) ** 2 + moved**2 * slope_variance)
-    weight = error**-2
-    share = weight / _summed(weight, group)
     departure = residual - _summed(share * residual, group)
-    return Repeats(
+    repeats = Repeats(
         row=kept.row,
-        group=group + first_group,
+        group=group,
         mjd=kept.mjd,
         flux=kept.flux,
         error=error,
@@ -151,25 +156,59 @@ def _band_repeats(
         sigma=departure / (error * np.sqrt(1.0 - share)),
         reference=_summed(share * smooth, group),
     )
+    telling = repeats.chosen(_is_telling(repeats, measured))
+    return replace(telling, group=np.unique(telling.group, return_inverse=True)[1] + first_group)
 
 
-def _line_slope(samples: Samples, fit: SmoothSpectrum, spectrum: SpectrumSettings) -> np.ndarray:
-    """How steep the spectrum may be at each sample beyond what the smooth one knows, µJy per channel.
+def _is_telling(repeats: Repeats, measured: np.ndarray) -> np.ndarray:
+    """Whether a group can tell anything, at each of its points.
 
-    Nothing, except near samples that are off the smooth spectrum and are no outliers: there is a line.
+    Where moving is less certain than the fluxes are, as in lines, departures are far below their errors whatever the
+    source does: such a group is none, unless it departs even more than that.
     """
-    deviant = np.abs(fit.deviation) > _LINE_DEVIATION
-    in_line = np.flatnonzero(deviant & ~outliers(samples, fit, _LINE_DEVIATION))
-    slope = np.zeros(len(samples))
-    for one in in_line:
-        near = np.abs(samples.x - samples.x[one]) <= _LINE_EXTENT
-        slope[near] = np.maximum(slope[near], _LINE_SLOPE * abs(fit.residual[one]))
+    uncertain = _summed(repeats.error**2, repeats.group) > 2.0 * _summed(measured**2, repeats.group)
+    dof = _summed(np.ones(len(repeats)), repeats.group) - 1.0
+    return ~uncertain | (_summed((repeats.departure / repeats.error) ** 2, repeats.group) > dof)
+
+
+def _smooth_through_groups(
+    samples: Samples, group: np.ndarray, spectrum: SpectrumSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """The smooth spectrum at each sample, µJy, and how wrong its slope may be, µJy per channel.
+
+    It goes through the means of groups, and through points alone: departures from a mean are independent of it. A fit
+    to the points would follow the very departures that it is to judge; two repeats without neighbours would have
+    their own line, and never depart.
+    """
+    wrong = outliers(samples, smooth_samples(samples, spectrum), _LINE_DEVIATION)
+    error = np.where(wrong, _NO_WEIGHT * samples.error, samples.error)
+    knot = np.cumsum((np.diff(group, prepend=-1) != 0) | (group < 0)) - 1
+    share = _shares(error, knot)
+    x, flux = np.bincount(knot, share * samples.x), np.bincount(knot, share * samples.flux)
+    error = np.bincount(knot, error**-2) ** -0.5
+    fit = smooth_spectrum(x, flux, error, spectrum.smoothing_channels, reach=_REACH)
+    known = np.isfinite(fit.value)
+    value = np.interp(x, x[known], fit.value[known]) if known.any() else flux
+    slope_error = np.where(known, fit.slope_variance**0.5, _UNKNOWN_SLOPE * np.abs(flux))
+    alone = np.isnan(fit.residual)
+    off = np.where(alone, flux - value, fit.residual)
+    in_line = np.abs(off) > _LINE_DEVIATION * np.where(alone, error, fit.residual_error)
+    steepness = np.hypot(slope_error, _line_slope(x, np.where(in_line, off, 0.0)))
+    return value[knot] + fit.slope[knot] * (samples.x - x[knot]), steepness[knot]
+
+
+def _line_slope(x: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """How steep the flanks of lines may be at each place, µJy per channel, where the spectrum is ``off`` by a line."""
+    slope = np.zeros(len(x))
+    for one in np.flatnonzero(off):
+        near = np.abs(x - x[one]) <= _LINE_EXTENT
+        slope[near] = np.maximum(slope[near], _LINE_SLOPE * abs(off[one]))
     return slope
 
 
-def _mean(values: np.ndarray, weight: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Weighted mean of each point's group, at each point."""
-    return _summed(weight * values, group) / _summed(weight, group)
+def _shares(error: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The weight of each point in the mean of its group."""
+    return error**-2 / _summed(error**-2, group)
 
 
 def _summed(values: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -274,25 +313,27 @@ def _drawn(repeats: Repeats) -> np.ndarray:
     if repeats.dof < 1:
         return np.zeros((_DRAWS, 2))
     rng = np.random.default_rng(0)
-    order = _in_time(repeats)
-    share = repeats.error**-2 / _summed(repeats.error**-2, repeats.group)
+    order, sizes = _in_time(repeats), repeats.sizes
+    starts = np.cumsum(sizes) - sizes
+    share = _shares(repeats.error, repeats.group)
+    draws_at_once = max(1, _DRAWN_AT_ONCE // len(repeats))
     drawn = []
-    for _ in range(_DRAWS):
-        noise = repeats.error * rng.standard_normal(len(repeats))
-        departure = noise - _summed(share * noise, repeats.group)
-        sigma = departure / (repeats.error * np.sqrt(1.0 - share))
-        chi2 = float(((departure / repeats.error) ** 2).sum())
-        drawn.append((_rest(chi2, sigma), _ratio(sigma[order])))
-    return np.array(drawn)
+    for first in range(0, _DRAWS, draws_at_once):
+        noise = rng.standard_normal((min(draws_at_once, _DRAWS - first), len(repeats))) * repeats.error
+        means = np.add.reduceat(share * noise, starts, axis=1)
+        relative = (noise - np.repeat(means, sizes, axis=1)) / repeats.error
+        sigma = relative / np.sqrt(1.0 - share)
+        drawn.append(np.stack([_rest((relative**2).sum(1), sigma), _ratio(sigma[:, order])], axis=1))
+    return np.concatenate(drawn)
 
 
 def _in_time(repeats: Repeats) -> np.ndarray:
     return np.lexsort((repeats.group, repeats.mjd))
 
 
-def _rest(chi2: float, sigma: np.ndarray) -> float:
-    """Chi-square without the exposure that departs most: it takes its own sigma squared with it."""
-    return max(chi2 - float(np.max(sigma**2)), 0.0)
+def _rest(chi2: Any, sigma: np.ndarray) -> Any:
+    """Chi-square without the exposure that departs most: it takes its own sigma squared with it (last axis)."""
+    return np.maximum(chi2 - np.max(sigma**2, axis=-1), 0.0)
 
 
 def _without_largest(repeats: Repeats, drawn: np.ndarray) -> dict[str, Any]:
@@ -305,7 +346,7 @@ def _without_largest(repeats: Repeats, drawn: np.ndarray) -> dict[str, Any]:
 
     if repeats.dof < 2:
         return {"chi2_without_largest": None, "p_value_without_largest": None}
-    rest = _rest(repeats.chi2, repeats.sigma)
+    rest = float(_rest(repeats.chi2, repeats.sigma))
     mean, variance = float(drawn.mean()), float(drawn.var())
     p_value = float(gammaincc(mean**2 / variance, rest * mean / variance))
     return {"chi2_without_largest": rest, "p_value_without_largest": p_value}
@@ -316,7 +357,7 @@ def _von_neumann(repeats: Repeats, drawn: np.ndarray) -> dict[str, Any]:
 
     if len(repeats) < 4:
         return {"von_neumann": None, "von_neumann_expected": None, "von_neumann_p_value": None}
-    ratio = _ratio(repeats.sigma[_in_time(repeats)])
+    ratio = float(_ratio(repeats.sigma[_in_time(repeats)]))
     expected, spread = float(drawn.mean()), float(drawn.std())
     return {
         "von_neumann": ratio,
@@ -325,9 +366,9 @@ def _von_neumann(repeats: Repeats, drawn: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _ratio(z: np.ndarray) -> float:
-    """Mean square successive difference over the variance."""
-    return float((np.diff(z) ** 2).mean() / z.var())
+def _ratio(z: np.ndarray) -> Any:
+    """Mean square successive difference over the variance (last axis)."""
+    return (np.diff(z) ** 2).mean(axis=-1) / z.var(axis=-1)
 
 
 def _releases(compared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
