@@ -2,7 +2,7 @@
 # Targets: query, download, photometry, all (the default). Options: config/config.yaml.
 from snakemake.utils import min_version
 
-min_version("9.13")
+min_version("9.17")
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"

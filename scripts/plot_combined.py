@@ -1,6 +1,7 @@
 """Draw spectrum and light curve of a source."""
 
 from spxflow import files, plots
+from spxflow.plot_points import PlotSettings
 
 
 def main(exposures_json, picture, plot_options):
@@ -10,6 +11,6 @@ def main(exposures_json, picture, plot_options):
         document["exposures"],
         picture,
         document["source"],
-        plots.PlotSettings.from_config(plot_options),
+        PlotSettings.from_config(plot_options),
         document["settings"]["quality"],
     )

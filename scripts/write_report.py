@@ -1,7 +1,7 @@
 """Write the interactive page of a source."""
 
 from spxflow import files, report, spectrum, stamps, state, variability
-from spxflow.plots import PlotSettings
+from spxflow.plot_points import PlotSettings
 from spxflow.plots_qa import exposure_name
 
 from scripts.draw_qa_sheet import read_stamp

@@ -556,3 +556,12 @@ def test_a_deep_field_has_as_many_files_as_asked_for():
 def test_an_unknown_scenario_is_named():
     with pytest.raises(ValueError, match="no scenario 'nowhere'; there are demo, field2"):
         scenario.load("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"nn": 3}, "nn: no such value; there are seed, n, kind"), ({"n": "many"}, "n: got 'many', takes numbers, as 0")],
+)
+def test_a_wrong_value_of_a_scenario_is_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        scenario.load("demo", **wrong)

@@ -23,7 +23,7 @@ SCHEMAS = {
     "catalogue": (catalogue.SOURCE_COLUMN, *tables.COLUMNS),
     "catalogue_summary": catalogue.SUMMARY_COLUMNS,
 }
-FORMATS = sorted(tables.SUFFIXES.values())
+FORMATS = (".csv", ".ecsv", ".parquet", ".vot")
 VALUES = {
     "float": (0.1 + 0.2, -1e-300, 1e-300, 2.3e-308, 1.7976931348623157e308, -0.0, 1 / 3, None),
     "int": (0, (1 << 31) + 5, -((1 << 53) + 1), (1 << 63) - 1, None),
@@ -154,7 +154,7 @@ STILTS_TYPES = {"float": "Double", "int": "Long", "bool": "Boolean", "text": "St
 def test_topcat_reads_every_bit_and_the_units(tmp_path, columns, stilts, form):
     # ECSV in ASCII alone: STILTS 3.4.7 takes its UTF-8 for Latin-1
     rows = awkward_rows(columns, ascii_only=form == "ecsv")
-    path = tmp_path / f"a{tables.SUFFIXES[form]}"
+    path = tmp_path / ("a.vot" if form == "votable" else "a.ecsv")
     tables.write_table(rows, path, columns, METADATA)
     stilts("tpipe", f"in={path}", f"ifmt={form}", "ofmt=csv", f"out={tmp_path}/b.csv")
     with open(tmp_path / "b.csv", newline="", encoding="utf-8") as stream:

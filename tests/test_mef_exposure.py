@@ -76,7 +76,6 @@ def test_facts_of_the_real_header():
     assert exposure.psf_fwhm_arcsec == 5.222648214064271
     assert exposure.spacecraft_km == (5481.951086440418, 150.0940688632607, 4388.6535283501635)
     assert (exposure.x0, exposure.y0) == (1292, 863)
-    assert exposure.calibration_ids["dichroic"] == "2acbff5a-51ba-4e28-a8df-95cd8260f966"
     assert isinstance(exposure.psf, OpticalPsf)
 
 

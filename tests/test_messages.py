@@ -280,6 +280,7 @@ RUNS = {
         {"config": ["ra=null", "dec=null", "name=null", "sources=secret.csv"], "prepare": hide("secret.csv")},
         "sources: got 'secret.csv', takes a CSV catalogue that can be read (Permission denied)",
     ),
+    "stage with a typo": (["-n", "qurey"], {}, "No rule to produce qurey"),
     "no cores": (["query", "--cores=0"], {}, "cores: got 0, with which no job ever begins, takes at least 1"),
     "product of no source": (
         ["-n", "demo/other/results/lightcurve.csv"],
@@ -313,7 +314,7 @@ RUNS = {
         {"config": ONCE, "environment": {"http_proxy": CLOSED, "no_proxy": "", "NO_PROXY": ""}},
         "/TAP: no answer of the proxy: Connection refused; see http_proxy, https_proxy and no_proxy",
     ),
-    "old Snakemake": (["-n"], {"before": [sys.executable, "-c", OLD]}, "Expecting Snakemake version 9.13 or higher"),
+    "old Snakemake": (["-n"], {"before": [sys.executable, "-c", OLD]}, "Expecting Snakemake version 9.17 or higher"),
     "wrong working directory": (["-n"], {"snakefile": False}, "No Snakefile found, tried Snakefile"),
 }
 

@@ -14,7 +14,8 @@ from matplotlib.image import imread
 from records import QUALITY, SOURCE, missing, real_star, record, simulate, smooth_truth
 from spxflow import config
 from spxflow.errors import ConfigError
-from spxflow.plots import PlotSettings, combined_figure, combined_plot, points, refuse_unknown_colour_map
+from spxflow.plot_points import PlotSettings, points
+from spxflow.plots import combined_figure, combined_plot, refuse_unknown_colour_map
 
 STAR = real_star()
 N_GOOD = sum(one["is_good"] for one in STAR)

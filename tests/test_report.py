@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from records import SOURCE, missing, real_star, simulate
 from spxflow import config, report, spectrum, variability
-from spxflow.plots import PlotSettings
+from spxflow.plot_points import PlotSettings
 from spxflow.plots_qa import exposure_name
 from spxflow.report import ReportSettings, write_index, write_report
 from spxflow.stamps import Stamp, encode

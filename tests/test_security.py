@@ -18,7 +18,7 @@ import pytest
 from answers import answering
 from conftest import REPOSITORY
 from records import SOURCE, real_star
-from spxflow import archive, catalogue, config, files, observations, plots, report, sources, transfer
+from spxflow import archive, catalogue, config, files, observations, plot_points, report, sources, transfer
 from spxflow.archive.calibration import latest_file
 from spxflow.sources import Source
 from spxflow.transfer.calibration import CalibrationCache
@@ -175,7 +175,9 @@ def test_a_name_adds_no_element_to_a_report(tmp_path):
     def page(name, reason):
         records = [{**one, "reason": reason, "status": "flagged"} for one in real_star()[:5]]
         made = {"configuration": {"name": name}}
-        report.write_report(tmp_path / "r.html", {**SOURCE, "name": name}, records, {}, plots.PlotSettings(), made)
+        report.write_report(
+            tmp_path / "r.html", {**SOURCE, "name": name}, records, {}, plot_points.PlotSettings(), made
+        )
         return Elements((tmp_path / "r.html").read_text(encoding="utf-8")).seen
 
     assert page(MARKUP, MARKUP) == page("plain", "plain")

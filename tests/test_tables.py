@@ -19,7 +19,7 @@ from records import SOURCE, missing, real_star, record, same, simulate
 from spxflow import files, spectrum, tables, variability
 
 SCHEMA = Path(tables.__file__).parents[1] / "schemas" / "photometry.schema.json"
-FORMATS = sorted(tables.SUFFIXES.values())
+FORMATS = (".csv", ".ecsv", ".parquet", ".vot")
 REQUIRED = {
     *("obs_id", "band", "mjd", "wavelength_um", "bandwidth_um", "flux_ujy", "flux_err_ujy", "snr"),
     *("mag_ab", "mag_ab_err", "flags", "status", "reason", "is_upper_limit", "x_pix", "y_pix"),

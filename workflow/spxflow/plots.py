@@ -10,7 +10,7 @@ import difflib
 import itertools
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,56 +19,29 @@ import numpy as np
 from spxflow.errors import ConfigError
 from spxflow.files import partial_path
 from spxflow.observations import BANDS
-from spxflow.quality import AB_ZERO_POINT
-from spxflow.spectrum import SpectrumSettings, band_limits_um, outliers, samples_by_band, smooth_samples
-from spxflow.tables import STATUSES
+from spxflow.plot_points import (
+    LEAST_DAYS,
+    LEAST_UM,
+    PlotSettings,
+    Points,
+    apart,
+    exposures_in_words,
+    nothing_to_draw,
+    padded,
+    points,
+    time_segments,
+    value_range,
+)
+from spxflow.spectrum import band_limits_um
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _GREY = "0.55"
-_OUTLIER_SIGMA = 5.0
-_MOST_SEGMENTS = 6
-LEAST_DAYS, LEAST_UM = 4.0, 0.1  # that an axis spans
 _DENSITY_GRID = (90, 26)  # cells across a panel
 _PANELS_WIDTH, _INCHES_A_TICK, _LETTER_IN = 0.78, 0.7, 0.085  # part of the figure; of the axis; of a label
 _SVG_LOCK = threading.Lock()
-
-
-@dataclass(frozen=True)
-class PlotSettings:
-    """Section ``plot`` of the configuration; sizes in points, opacities from 0 to 1, ``figsize`` in inches.
-
-    ``figsize`` and ``dpi`` of None leave them to ``matplotlibrc``.
-    """
-
-    magnitude: bool = False
-    errorbars: bool = True
-    show_rejected: bool = True
-    wavelength_scale: str = "log"
-    wavelength_cmap: str = "rainbow"
-    date_cmap: str = "viridis"
-    band_shading: bool = True
-    break_gaps_days: float = 60.0
-    density_above: int = 3000
-    ylim_percentiles: tuple[float, float] = (0.0, 100.0)
-    ylim_padding: float = 0.1
-    marker_size_good: float = 3.0
-    marker_size_rejected: float = 3.0
-    marker_size_upper_limit: float = 4.0
-    marker_alpha: float = 0.9
-    errorbar_alpha: float = 0.4
-    errorbar_linewidth: float = 0.6
-    figsize: tuple[float, float] | None = (10.0, 8.0)
-    dpi: float | None = 150.0
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> PlotSettings:
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
-        }
-        return cls(**values)
 
 
 _COLOUR_MAPS = (("plot", "wavelength_cmap"), ("plot", "date_cmap"), ("qa", "cmap"), ("qa", "residual_cmap"))
@@ -91,89 +64,6 @@ def refuse_unknown_colour_map(option: str, name: str) -> None:
         near = difflib.get_close_matches(name, list(colormaps), n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ", as viridis or rainbow"
         raise ConfigError(f"{option}: got {name!r}, takes the name of a matplotlib colour map{hint}")
-
-
-@dataclass(frozen=True)
-class Points:
-    """What is drawn, as arrays over the exposures that have a time, a wavelength and a flux or an upper limit.
-
-    ``value`` and ``error`` are in µJy, or AB magnitudes; of an upper limit ``value`` is the limit. A value of
-    ``inf`` is a flux without a magnitude: fainter than everything. ``stray`` marks points far from the source's own
-    smooth spectrum, which do not set the range of the axis.
-    """
-
-    mjd: np.ndarray
-    wavelength_um: np.ndarray
-    value: np.ndarray
-    error: np.ndarray
-    good: np.ndarray
-    limit: np.ndarray
-    stray: np.ndarray
-
-    @property
-    def rejected(self) -> np.ndarray:
-        return ~self.good & ~self.limit
-
-    def __len__(self) -> int:
-        return len(self.mjd)
-
-    def chosen(self, which: np.ndarray) -> Points:
-        """The points of a mask."""
-        return Points(*(getattr(self, field.name)[which] for field in fields(self)))
-
-
-def points(records: Sequence[Mapping[str, Any]], magnitude: bool) -> Points:
-    """The records that can be drawn."""
-    limit = np.array([bool(record["is_upper_limit"]) for record in records], dtype=bool)
-    good = np.array([bool(record["is_good"]) for record in records], dtype=bool) & ~limit
-    value = np.where(limit, _numbers(records, "upper_limit_ujy"), _numbers(records, "flux_ujy"))
-    error = _numbers(records, "flux_err_ujy")
-    mjd, wavelength = _numbers(records, "mjd"), _numbers(records, "wavelength_um")
-    drawn = np.isfinite(value) & np.isfinite(mjd) & np.isfinite(wavelength)
-    if magnitude:
-        flux = np.where(value > 0, value, np.nan)
-        value = np.where(value > 0, AB_ZERO_POINT - 2.5 * np.log10(flux), np.inf)
-        error = 2.5 / np.log(10) * error / flux
-    columns = (mjd, wavelength, value, error, good, limit, _stray(records))
-    return Points(*(column[drawn] for column in columns))
-
-
-def _numbers(records: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """A column as floats, None as NaN."""
-    return np.array([np.nan if record[name] is None else record[name] for record in records], dtype=float)
-
-
-def _stray(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Records that neither the smooth spectrum nor repeats support, or, without repeats, far off it."""
-    stray = np.zeros(len(records), dtype=bool)
-    for samples in samples_by_band(records, STATUSES):
-        smooth = smooth_samples(samples, SpectrumSettings())
-        near = np.searchsorted(samples.x, samples.x + 0.5) - np.searchsorted(samples.x, samples.x - 0.5)
-        alone = (near == 1) & (np.abs(smooth.deviation) > 2 * _OUTLIER_SIGMA)
-        stray[samples.row] = outliers(samples, smooth, _OUTLIER_SIGMA) | alone
-    return stray
-
-
-def value_range(drawn: Points, settings: PlotSettings, magnitude: bool = False) -> tuple[float, float]:
-    """Lower and upper end of the values shown, µJy or magnitudes: percentiles of the good points, padded.
-
-    Single points off the source's own spectrum do not widen it. Upper limits widen it to show three quarters of them,
-    to twice the range at most, and stand in for good points that are few. Where there is neither, all points count.
-    """
-    counting = np.isfinite(drawn.value) & ~drawn.stray
-    good, limit = drawn.value[drawn.good & counting], drawn.value[drawn.limit & counting]
-    if len(good) < 0.1 * len(drawn):
-        good = np.concatenate([good, limit])
-    values = good if good.size else drawn.value[np.isfinite(drawn.value)]
-    if not values.size:
-        return 0.0, 1.0
-    low, high = np.percentile(values, settings.ylim_percentiles)
-    span = high - low
-    if limit.size:
-        low = max(min(low, np.percentile(limit, 25)), low - span)
-        high = min(max(high, np.percentile(limit, 75)), high + span)
-    padding = settings.ylim_padding * (high - low) if high > low else 0.5 if magnitude else 0.5 * abs(high) or 1.0
-    return float(low - padding), float(high + padding)
 
 
 def combined_plot(
@@ -252,16 +142,6 @@ def _title(records: Sequence[Mapping[str, Any]], drawn: Points, source: Mapping[
     ]
     told = [exposures_in_words(len(records)), *(f"{count} {what}" for count, what in counts if count)]
     return f"{source['name']}   (ICRS {source['ra_deg']:.5f}, {source['dec_deg']:+.5f})\n{', '.join(told)}"
-
-
-def exposures_in_words(count: int) -> str:
-    """``1 exposure``, ``2 exposures``."""
-    return f"{count} exposure{'s' * (count != 1)}"
-
-
-def nothing_to_draw(records: Sequence[Mapping[str, Any]]) -> str:
-    """Why there is no picture."""
-    return "no exposure of this source could be measured" if records else "no exposure of this source was found"
 
 
 # --- panels ------------------------------------------------------------------------------------
@@ -547,16 +427,6 @@ def _draw_legend(figure: Figure, drawn: Points, settings: PlotSettings, quality:
 # --- axes --------------------------------------------------------------------------------------
 
 
-def time_segments(mjd: np.ndarray, gap_days: float) -> list[tuple[float, float]]:
-    """First and last times of the stretches between gaps longer than ``gap_days``; one if they would be too many."""
-    times = np.sort(mjd)
-    cuts = np.flatnonzero(np.diff(times) > gap_days) if gap_days > 0 else np.array([], dtype=int)
-    if len(cuts) >= _MOST_SEGMENTS:
-        cuts = cuts[:0]
-    starts, ends = np.concatenate([[0], cuts + 1]), np.concatenate([cuts, [len(times) - 1]])
-    return [(float(times[start]), float(times[end])) for start, end in zip(starts, ends, strict=True)]
-
-
 def _segment_widths(segments: Sequence[tuple[float, float]]) -> list[float]:
     """Parts of the width for the panels: as long as the stretch, but none too narrow to read."""
     spans = np.array([last - first for first, last in segments])
@@ -583,22 +453,6 @@ def _break_between(left: Axes, right: Axes) -> None:
 
 def _value_label(axes: Axes, settings: PlotSettings) -> None:
     axes.set_ylabel("AB magnitude" if settings.magnitude else "flux density (µJy)")
-
-
-def apart(values: np.ndarray, least: float) -> tuple[float, float]:
-    """Smallest and largest value, drawn apart when they are closer than ``least``."""
-    low, high = float(values.min()), float(values.max())
-    missing = max(least - (high - low), 0.0)
-    return low - 0.5 * missing, high + 0.5 * missing
-
-
-def padded(values: np.ndarray, least: float, scale: str = "linear") -> tuple[float, float]:
-    """Ends of an axis for values: a little beyond them, ``least`` apart at least."""
-    low, high = apart(values, least)
-    if scale == "log":
-        low, high = np.log10(low), np.log10(high)
-    low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)
-    return (float(10**low), float(10**high)) if scale == "log" else (low, high)
 
 
 def _mappable(cmap: str, norm: Any) -> Any:

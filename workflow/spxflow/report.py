@@ -21,7 +21,7 @@ import numpy as np
 
 from spxflow import __version__
 from spxflow.files import write_atomically
-from spxflow.plots import (
+from spxflow.plot_points import (
     LEAST_DAYS,
     LEAST_UM,
     PlotSettings,

@@ -404,7 +404,6 @@ def parquet_metadata(columns: Sequence[Column], metadata: Record, widths: Mappin
 
 
 _WRITERS = {".csv": _write_csv, ".ecsv": _write_ecsv, ".parquet": _write_parquet, ".vot": _write_votable}
-SUFFIXES = {"csv": ".csv", "ecsv": ".ecsv", "parquet": ".parquet", "votable": ".vot"}  # by the names of formats
 
 
 if __name__ == "__main__":

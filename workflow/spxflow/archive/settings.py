@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 IRSA_URL = "https://irsa.ipac.caltech.edu"
-SERVICES = ("tap", "sia", "obscore")
 
 
 @dataclass(frozen=True)

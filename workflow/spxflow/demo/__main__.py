@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from spxflow.demo.web import Limits
 from spxflow.files import write_atomically
 
 _PARENT_CHECK_S = 0.5
+_LAST_PORT = 65535
 _ADDRESS = "{archive_url}"
 
 
@@ -59,7 +61,7 @@ def _scenario_options() -> argparse.ArgumentParser:
 
 def _archive_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: any free one (default)")
+    options.add_argument("--port", type=_port, default=0, help="port on 127.0.0.1; 0: any free one (default)")
     options.add_argument("--faults", type=_faults, metavar="JSON", help="what goes wrong, as JSON or @FILE")
     options.add_argument("--advertise", choices=("irsa", "self"), default="irsa", help="host in answers")
     options.add_argument("--maxrec", type=int, help="rows that a query answers at most")
@@ -68,6 +70,12 @@ def _archive_options() -> argparse.ArgumentParser:
     options.add_argument("--control", action="store_true", help=f"let {CONTROL} change faults and files")
     options.add_argument("--verbose", action="store_true", help="report requests on standard error")
     return options
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"takes a port from 1 to {_LAST_PORT}, or 0 for any free one, not {text!r}")
+    return int(text)
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -152,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.action(arguments, scenario)
     except OSError as error:
-        print(f"the archive cannot be run: {error}", file=sys.stderr)
+        instead = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
+        print(f"the archive cannot be run: {error}{instead}", file=sys.stderr)
         return 1
 
 

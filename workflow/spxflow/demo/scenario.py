@@ -202,6 +202,15 @@ RECIPES = {
 }  # fmt: skip
 
 
+def _refuse_unknown(overrides: Mapping[str, object], recipe: Recipe) -> None:
+    known = {key: value for key, value in vars(recipe).items() if key not in ("name", "target")}
+    for key, value in overrides.items():
+        if key not in known:
+            raise ValueError(f"{key}: no such value; there are {', '.join(known)}")
+        if isinstance(value, str) and not isinstance(known[key], str):
+            raise ValueError(f"{key}: got {value!r}, takes numbers, as {known[key]}")
+
+
 def load(name: str, **overrides: object) -> Scenario:
     """A scenario by name.
 
@@ -217,6 +226,7 @@ def load(name: str, **overrides: object) -> Scenario:
     """
     if name not in RECIPES:
         raise ValueError(f"no scenario {name!r}; there are {', '.join(RECIPES)}")
+    _refuse_unknown(overrides, RECIPES[name])
     recipe = dataclasses.replace(RECIPES[name], **overrides)  # type: ignore[arg-type]
     target = recipe.target
     files = _archive_files(list(_LISTS.get(name, _survey_list)(recipe)))

@@ -130,12 +130,6 @@ class Exposure:
     solid_angle_map: NDArray[np.floating] | None = field(default=None, repr=False)
 
     @property
-    def calibration_ids(self) -> Mapping[str, str]:
-        """Identifier of each calibration that the pipeline used, by family (``[CALIB]`` lines of HISTORY)."""
-        words = (line.split() for line in self.header.history() if line.startswith("[CALIB]"))
-        return {word[1]: word[2] for word in words if len(word) == 3}
-
-    @property
     def footprint(self) -> Footprint:
         ny, nx = self.image.shape
         return Footprint(self.wcs, nx, ny, self.x0, self.y0)
