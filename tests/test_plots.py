@@ -111,7 +111,8 @@ def test_labels_of_many_survey_passes_do_not_run_into_each_other(figsize):
     drawn.draw_without_rendering()
     times = panels(drawn, "lightcurve")
     assert len(times) == 5
-    assert sum(axes.get_position().width for axes in times) > 0.6
+    # 0.59 of the smaller picture with the wider text of matplotlib 3.9, 0.63 with 3.11; 0.21 where labels make room
+    assert sum(axes.get_position().width for axes in times) > 0.55
     for axes_of_a_row in (times, [child for axes in times for child in axes.child_axes]):
         labels = [label for axes in axes_of_a_row for label in axes.get_xticklabels() if label.get_text()]
         boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
