@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import yaml
 from spxflow import files, summary
 
 
@@ -25,6 +24,6 @@ def main(records, downloads_json, query_summary_yaml):
     query_summary = Path(query_summary_yaml)
     if query_summary.exists():
         kept = query_summary.stat()
-        content = summary.with_actual_size(yaml.safe_load(query_summary.read_text(encoding="utf-8")), downloads)
-        files.write_atomically(query_summary, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        content = summary.with_actual_size(files.read_yaml(query_summary), downloads)
+        files.write_yaml(query_summary, content)
         os.utime(query_summary, ns=(kept.st_atime_ns, kept.st_mtime_ns))

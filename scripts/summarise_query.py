@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import yaml
 from spxflow import files, observations, summary
 
 
@@ -21,12 +20,8 @@ def main(table, found, summary_yaml, source, file_bytes):
         Expected size of one file.
     """
     content = summary.query_summary(source, observations.read_observations(table), files.read_json(found), file_bytes)
-    _write(summary_yaml, content)
+    files.write_yaml(summary_yaml, content)
     # Downloads may be summarised at the same time: each writes its own file first and then looks for the other's.
     downloads = Path(summary_yaml).with_name("downloads.json")
     if downloads.exists():
-        _write(summary_yaml, summary.with_actual_size(content, files.read_json(downloads)))
-
-
-def _write(path, content):
-    files.write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        files.write_yaml(summary_yaml, summary.with_actual_size(content, files.read_json(downloads)))

@@ -3,7 +3,6 @@
 import datetime
 from pathlib import Path
 
-import yaml
 from spxflow import files, sources, state
 
 
@@ -39,4 +38,4 @@ def main(found, transfers, exposures_json, state_yaml, config, source, neighbour
         str(kept) if neighbours else None,
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    files.write_atomically(state_yaml, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    files.write_yaml(state_yaml, content)

@@ -60,6 +60,22 @@ def read_json(path: Path | str) -> Any:
         return json.load(stream)
 
 
+def write_yaml(path: Path | str, content: Any) -> None:
+    """Write YAML of plain values, keys in the order given."""
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # ten times as fast, where libyaml is there
+    write_atomically(path, yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True))
+
+
+def read_yaml(path: Path | str) -> Any:
+    """Read YAML of plain values."""
+    import yaml
+
+    with open(path, encoding="utf-8") as stream:
+        return yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+
+
 def read_cache(path: Path | str) -> Any:
     """Read a JSON file that other users may have written.
 
