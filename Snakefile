@@ -44,9 +44,7 @@ rule photometry:
 
 
 onstart:
-    hold_source_locks()
-    stop_when_told()
-    keep_scheduler_calm()
+    begin_run()
 
 
 onsuccess:

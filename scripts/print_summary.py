@@ -24,9 +24,17 @@ def main(source_directory, file_bytes):
         print(failures, file=sys.stderr, end="\n" if failures else "")
 
 
-def catalogue(catalogue_csv):
-    """Print how many sources of a catalogue came out how, and where the tables are."""
-    if not Path(catalogue_csv).exists():
+def catalogue(catalogue_csv, began_s):
+    """Print how many sources of a catalogue came out how, and where the tables are, if they are of this run.
+
+    Parameters
+    ----------
+    catalogue_csv : str
+        The table of sources.
+    began_s : float
+        When this run began, s since 1970.
+    """
+    if not Path(catalogue_csv).exists() or Path(catalogue_csv).stat().st_mtime < began_s:
         return
     with open(catalogue_csv, newline="", encoding="utf-8") as stream:
         statuses = Counter(row["status"] for row in csv.DictReader(line for line in stream if line[0] != "#"))

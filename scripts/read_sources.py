@@ -117,4 +117,4 @@ _SURVEY_YR = (2025.0, 2031.0)
 def _motion_arcsec(source):
     """How far a source may be from its catalogue position during the survey."""
     years = max(abs(year - source.epoch_yr) for year in _SURVEY_YR)
-    return (math.hypot(source.pmra_masyr, source.pmdec_masyr) * years + source.parallax_mas) / 1e3
+    return (math.hypot(source.pmra_masyr, source.pmdec_masyr) * years + abs(source.parallax_mas)) / 1e3

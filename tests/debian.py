@@ -38,10 +38,15 @@ def have(programs, packages, search_path=None):
 
 def _install(packages):
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    patience = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20")
     for command in (("update",), ("install", "-y", "--no-install-recommends", *packages)):
-        done = subprocess.run(
-            ["apt-get", "-q", *command], env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+        try:
+            done = subprocess.run(
+                ["apt-get", "-q", *patience, *command],
+                env=environment, capture_output=True, text=True, timeout=300, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise UnavailableError(f"apt-get {command[0]} did not end in 300 s") from None
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["?"])[-1]
             raise UnavailableError(f"apt-get {command[0]} failed: {reason}")

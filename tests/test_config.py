@@ -87,3 +87,6 @@ def test_sexagesimal_positions_of_a_file_are_read_as_written(tmp_path):
     as_read = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert config.positions_as_written(as_read, [path]) == {"ra": "00:02:10.5", "dec": "-00:00:45.5"}
     assert config.positions_as_written(as_read | {"dec": 5.0}, [path]) == {"ra": "00:02:10.5"}
+    path.write_text("spxflow:\n  ra: 00:02:10.5\n  dec: -00:00:45.5\nother: 1\n", encoding="utf-8")
+    of_module = yaml.safe_load(path.read_text(encoding="utf-8"))["spxflow"]
+    assert config.positions_as_written(of_module, [path]) == {"ra": "00:02:10.5", "dec": "-00:00:45.5"}

@@ -1,5 +1,6 @@
 """The documentation builds without a warning, needs no network, and its reference is complete."""
 
+import ast
 import dataclasses
 import importlib.util
 import re
@@ -63,6 +64,36 @@ def test_every_room_of_the_package_is_in_the_architecture():
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     rooms = {path.stem for path in (REPOSITORY / "workflow" / "spxflow").iterdir() if not path.name.startswith("_")}
     assert not {room for room in rooms if f"`{room}`" not in text and f"`{room}/`" not in text}
+
+
+def imported_rooms(path):
+    """Rooms that a module imports from, also within functions, but not for the type checker alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in for_types and (node.module or "").startswith("spxflow"):
+            below = node.module.split(".")[1:]
+            yield from below[:1] or [alias.name for alias in node.names]
+
+
+def test_a_room_imports_only_from_those_above_it():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8").split("## Rooms of the package")[1].split("## ")[0]
+    rows = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
+    level = {name.strip("/"): number for number, row in enumerate(rows) for name in re.findall(r"`([a-z_/]+)`", row)}
+    package = REPOSITORY / "workflow" / "spxflow"
+    wrong = [
+        f"{path.relative_to(package)} imports {room}"
+        for path in package.rglob("*.py")
+        if (own := level.get(path.relative_to(package).parts[0].removesuffix(".py"))) is not None
+        for room in imported_rooms(path)
+        if level.get(room, -1) > own
+    ]
+    assert not wrong
 
 
 def test_pictures_are_small():

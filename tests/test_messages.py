@@ -306,7 +306,7 @@ RUNS = {
     "source of somebody else": (
         ["query"],
         {"prepare": close("demo/cloverleaf")},
-        "demo/cloverleaf: cannot be written (Permission denied); make room or choose another outdir",
+        "demo/cloverleaf: cannot be written (Permission denied)",
     ),
     "port closed": (["query"], {"config": OFF}, f"{CLOSED}/TAP: no answer: Connection refused; is the network up"),
     "wrong proxy": (

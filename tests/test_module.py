@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 from conftest import REPOSITORY, Workflow
+from spxflow import files
 
 SNAKEFILE = """
 configfile: "mine.yaml"
@@ -40,6 +41,19 @@ class Elsewhere(Workflow):
     def command(self, *arguments, config=()):
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         return [*command, "--workflow-profile", str(REPOSITORY / "profiles" / "default")]
+
+
+def test_the_sources_of_a_module_are_locked(demo_archive, tmp_path):
+    elsewhere = Elsewhere(tmp_path, demo_archive.url)
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(repository=REPOSITORY), encoding="utf-8")
+    options = {"ra": 213.942708, "dec": 11.495389, "name": "cloverleaf", "outdir": "results", "bands": ["D3"]}
+    options["archive"] = {"url": demo_archive.url}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"spxflow": options}), encoding="utf-8")
+    lock = files.hold_lock(tmp_path / "results" / "cloverleaf" / ".lock")
+    printed = elsewhere.run("spxflow_query", status=1)
+    assert "another run is at work on this source" in " ".join(printed.split())
+    lock.close()
+    elsewhere.run("spxflow_query")
 
 
 @pytest.mark.parametrize("batch", [True, False])

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from records import QUALITY, SOURCE, missing, real_star, record, simulate, smooth_truth
 from spxflow import config
 from spxflow.errors import ConfigError
-from spxflow.plot_points import PlotSettings, points
+from spxflow.plot_points import PlotSettings, points, value_range
 from spxflow.plots import combined_figure, combined_plot, refuse_unknown_colour_map
 
 STAR = real_star()
@@ -129,6 +129,26 @@ def test_marks_tell_good_rejected_and_upper_limits_apart():
     assert (heights.min(), heights.max()) == (-0.5, 0.0), "an arrow down from the limit"
     legend = texts(drawn)
     assert {"good (S/N ≥ 5)", "rejected", "upper limit (3 σ)"} <= set(legend)
+
+
+def test_limits_below_few_good_points_are_on_the_picture():
+    values = [(10.0, True), (10.1, True), *[(5.0, False)] * 18]
+    exposures = [
+        record(
+            band="D1",
+            mjd=60800.0 + day,
+            wavelength_um=0.9,
+            flux_ujy=value,
+            flux_err_ujy=1.0,
+            upper_limit_ujy=value,
+            is_good=is_good,
+            is_upper_limit=not is_good,
+        )
+        for day, (value, is_good) in enumerate(values)
+    ]
+    low, high = value_range(points(exposures, magnitude=False), PlotSettings())
+    assert low < 5.0
+    assert high > 10.1
 
 
 def test_colours_are_dates_above_and_wavelengths_below():

@@ -347,6 +347,17 @@ def test_without_a_measurement_the_page_says_so(browse, tmp_path, records, said)
     assert "every exposure was measured" not in seen["text"]
 
 
+def test_an_exposure_that_failed_has_its_details_on_a_page_without_plots(browse, tmp_path):
+    failed = missing()
+    seen = browse(
+        write(tmp_path / "report.html", [failed]),
+        "document.querySelector('tr[data-row]').click(); await wait(300);"
+        "return { problems, selected: document.querySelector('#details h2')?.textContent };",
+        fragment="#100%",
+    )
+    assert (seen["problems"], seen["selected"]) == ([], exposure_name(failed))
+
+
 @pytest.mark.parametrize("records", [simulate(0)[:1], simulate(0, exposures=180)], ids=["one", "many"])
 def test_unusual_numbers_of_exposures_are_pages_too(browse, tmp_path, records):
     seen = browse(write(tmp_path / "a.html", records), "await wait(1500); return { problems };")

@@ -44,7 +44,16 @@ def test_position_name_is_truncated_not_rounded():
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("M 31", "M_31"), ("../../etc/passwd", "etc_passwd"), ("3C 273", "3C_273"), ("-rf", "rf"), ("...", None)],
+    [
+        ("M 31", "M_31"),
+        ("../../etc/passwd", "etc_passwd"),
+        ("3C 273", "3C_273"),
+        ("-rf", "rf"),
+        ("+41 3165", "41_3165"),
+        ("...", None),
+        ("+", None),
+        ("None", None),
+    ],
 )
 def test_directory_key_is_one_safe_path_component(name, key):
     if key is None:

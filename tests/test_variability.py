@@ -141,6 +141,51 @@ def test_two_repeats_without_neighbours_do_not_define_their_own_line():
     assert result(pair)["p_value"] < 1e-12
 
 
+def of_passes(fluxes_by_pass, wavelengths_by_pass):
+    """A source of flux 100 times its factor in each pass, 200 days apart, two exposures a wavelength."""
+    return [
+        record(
+            band="D1",
+            mjd=60800.0 + 200.0 * number + 0.1 * index,
+            wavelength_um=wavelength,
+            flux_ujy=100.0 * factor + (-1) ** index,
+            flux_err_ujy=1.0,
+        )
+        for number, (factor, wavelengths) in enumerate(zip(fluxes_by_pass, wavelengths_by_pass, strict=True))
+        for index, wavelength in enumerate(wavelength for wavelength in wavelengths for _ in range(2))
+    ]
+
+
+def test_passes_without_common_wavelengths_are_not_compared():
+    passes = result(of_passes((1.0, 1.0), ((0.80, 0.84), (0.90, 0.94))))["passes"]
+    assert [(one["survey_pass"], one["relative_flux"], one["relative_flux_err"]) for one in passes] == [
+        (1, None, None),
+        (2, None, None),
+    ]
+
+
+def test_a_pass_that_no_repeats_link_with_the_others_is_left_out_of_the_comparison():
+    passes = result(of_passes((1.0, 0.8, 1.5), ((0.80, 0.84), (0.80, 0.84), (0.90, 0.94))))["passes"]
+    assert passes[2]["relative_flux"] is None
+    assert passes[1]["relative_flux"] / passes[0]["relative_flux"] == pytest.approx(0.8, abs=0.02)
+    assert 0.001 < passes[0]["relative_flux_err"] < 0.02
+
+
+def test_passes_have_the_numbers_that_they_have_in_the_spectra():
+    exposures = of_passes((1.0, 1.0, 0.9), ((0.80,), (0.90, 0.94), (0.90, 0.94)))
+    exposures.pop(0)  # the first pass is left without a repeat
+    assert [one["survey_pass"] for one in result(exposures)["passes"]] == [2, 3]
+
+
+def test_equal_fluxes_give_strict_json():
+    equal = [
+        record(band="D1", mjd=60800.0 + day, wavelength_um=0.9, flux_ujy=100.0, flux_err_ujy=2.0) for day in range(5)
+    ]
+    found = result(equal)
+    assert json.loads(json.dumps(found, allow_nan=False))["von_neumann"] is None
+    assert found["chi2"] == pytest.approx(0.0)
+
+
 # --- matching ----------------------------------------------------------------------------------
 
 

@@ -14,7 +14,13 @@ _SCRIPTS_HOME = str(Path(workflow.current_basedir).parent.parent)
 sys.path[:0] = [home for home in (_PACKAGE_HOME, _SCRIPTS_HOME) if home not in sys.path]
 # The last digits of sums depend on how many threads share them: one, here and in other processes. Matrices are tiny.
 threadpool_limits(1, user_api="blas")
-os.environ.update(OPENBLAS_NUM_THREADS="1")
+os.environ.update(
+    dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    # for the process that workers are forked from, where the package is not installed
+    PYTHONPATH=os.pathsep.join(
+        [_PACKAGE_HOME, _SCRIPTS_HOME, *filter(None, [os.getenv("PYTHONPATH")])]
+    ),
+)
 
 from spxflow import config as configuration
 from spxflow import (

@@ -10,7 +10,7 @@ rule measure_exposure:
         record=f"{OUT}/{{source}}/records/photometry/{{stem}}.json",
     log:
         f"{OUT}/{{source}}/logs/measure/{{stem}}.log",
-    priority: 1  # before more images are fetched
+    priority: 1  # before more images are fetched, among the jobs that the scheduler looks at
     params:
         image=image_path,
         source=position_facts,

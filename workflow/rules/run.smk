@@ -2,9 +2,12 @@
 import errno
 import resource
 import signal
+import threading
+import time
 import traceback
 
-LOCKS = []
+BEGAN_S = time.time()
+LOCKS = {}  # by source, held until this process ends
 LONG_CATALOGUE = 10  # sources: with more, the summary is of all together
 
 
@@ -15,22 +18,26 @@ def inputs_of(key):
 
 
 def refuse_forgotten_sources():
-    """Stop where the notes by which Snakemake sees what changed are somewhere else, or caches cannot be written."""
+    """Stop where the notes by which Snakemake sees what changed are somewhere else."""
     try:
-        if NEEDS_CALIBRATION:
-            read_sources.refuse_unwritable(
-                "calibration.directory", config["calibration"]["directory"]
-            )
-        if config["archive"]["service"] == "obscore":
-            read_sources.refuse_unwritable("archive.cache", config["archive"]["cache"])
         for key in SOURCES:
             inputs_of(key).refuse_forgotten()
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
 
-if workflow.is_main_process:
-    refuse_forgotten_sources()
+def refuse_unwritable_caches():
+    """Stop where a cache that this run fills cannot be written."""
+    caches = {
+        "calibration.directory": NEEDS_CALIBRATION,
+        "archive.cache": config["archive"]["service"] == "obscore",
+    }
+    try:
+        for option in (option for option, used in caches.items() if used):
+            section, name = option.split(".")
+            read_sources.refuse_unwritable(option, config[section][name])
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def cores_here():
@@ -41,8 +48,8 @@ def cores_here():
     return settings.cores
 
 
-def hold_source_locks():
-    """Keep other runs away from these sources until this process ends, however it ends."""
+def refuse_unfit_settings():
+    """Stop where Snakemake would start an interpreter for each file, or nothing at all."""
     if not (workflow.use_threads or BATCH):
         raise WorkflowError(
             "force-use-threads: got false, takes true (as in profiles/default), or batch=true"
@@ -51,13 +58,32 @@ def hold_source_locks():
         raise WorkflowError(
             "cores: got 0, with which no job ever begins, takes at least 1"
         )
+
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+def what_to_do(error):
+    """Why something could not be written, and what to do about it."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files; raise ulimit -Hn, or split the catalogue"
+    if error.errno in NO_LOCKS:
+        return f"cannot be locked ({error.strerror}); choose an outdir on a file system with locks"
+    return (
+        f"cannot be written ({error.strerror}); make room or choose another outdir, "
+        "then run again: it goes on where it stopped"
+    )
+
+
+def hold_source_locks():
+    """Keep other runs away from these sources until this process ends, however it ends."""
+    # a catalogue has a lock file a source
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (most, most)
-    )  # a catalogue has a lock file a source
-    for key in SOURCES:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    for key in SOURCES.keys() - LOCKS.keys():
         try:
-            LOCKS.append(files.hold_lock(f"{OUT}/{key}/.lock"))
+            LOCKS[key] = files.hold_lock(f"{OUT}/{key}/.lock")
             files.remove_partials(f"{OUT}/{key}")
             inputs_of(key).remember()
         except BlockingIOError:
@@ -65,9 +91,7 @@ def hold_source_locks():
                 f"{OUT}/{key}: another run is at work on this source; wait for it or choose another outdir or name"
             ) from None
         except OSError as error:
-            raise WorkflowError(
-                f"{OUT}/{key}: cannot be written ({error.strerror}); make room or choose another outdir"
-            ) from None
+            raise WorkflowError(f"{OUT}/{key}: {what_to_do(error)}") from None
 
 
 def stop_when_told():
@@ -77,19 +101,42 @@ def stop_when_told():
         retries.STOPPING.set()
         signal.default_int_handler(signal.SIGINT, frame)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, told)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, told)
 
 
 def keep_scheduler_calm():
-    """Take away a limit of jobs a second that is no limit.
+    """Take away a limit of jobs a second that is no limit, as that of profiles/default.
 
     Each time that the scheduler looks for jobs to run, a limiter makes it look again one second later, and then again:
     once a second for every job that has ended so far.
     """
     limiter = workflow.scheduler.job_rate_limiter
-    if limiter is not None and limiter.max_jobs >= 10_000:
+    if limiter and limiter.max_jobs >= 10_000 and limiter.timespan <= 1:
         workflow.scheduler.job_rate_limiter = None
+
+
+DRAWN = {"combined_plot", "qa_sheet", "report"}
+_BEGINNING = threading.Lock()
+
+
+def begin_run():
+    """What comes before the first job. No hook of a module is called, so there the first job does this."""
+    with _BEGINNING:
+        if LOCKS.keys() != SOURCES.keys():
+            refuse_unfit_settings()
+            hold_source_locks()
+            stop_when_told()
+            keep_scheduler_calm()
+            if DRAWN & set(config["products"]):
+                workers.processes(cores_here()).warm_up()
+
+
+if workflow.is_main_process:
+    refuse_unwritable_caches()
+    refuse_forgotten_sources()
+    stop_when_told()
 
 
 def write_catalogue_tables(table, summary):
@@ -110,14 +157,10 @@ def write_unfinished_catalogue():
         write_catalogue_tables(*CATALOGUE)
 
 
-NO_ROOM = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-    *(errno.EROFS, errno.EACCES, errno.EPERM),
-}
-
-
 def logged(log, main, *arguments, **options):
     """Call the function of a script; what it did not expect goes to the job's log as well as up."""
+    if workflow.is_main_process:
+        begin_run()
     try:
         main(*arguments, **options)
     except retries.StoppedError:
@@ -127,9 +170,10 @@ def logged(log, main, *arguments, **options):
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise WorkflowError(
-                f"{error.filename or OUT}: cannot be written ({error.strerror});"
-                " make room or choose another outdir, then run again: it goes on where it stopped"
+                f"{error.filename or OUT}: {what_to_do(error)}"
             ) from None
+        if isinstance(error, PermissionError):
+            raise WorkflowError(f"{error.filename}: {error.strerror}") from None
         with open(log[0], "a", encoding="utf-8") as stream:
             stream.write(traceback.format_exc())
         raise
@@ -141,7 +185,8 @@ def drawn(log, main, exposures, product, *options):
     logged(log, workers.called, pool, main, str(exposures), str(product), *options)
 
 
-# What a node does: measuring a whole source. All else takes milliseconds here, or needs the internet.
+# What a node does: measuring a whole source. All else takes milliseconds here, a second or two a picture, or needs the
+# internet.
 CLUSTER_RULES = {"measure_source"} | (
     {"fetch_source", "visit_source"}
     if config["download"]["where"] == "nodes"
@@ -159,7 +204,7 @@ def keep_local(away):
 def print_summaries():
     """Say what came out, for each source, or for a long catalogue in all."""
     if CATALOGUE and len(SOURCES) > LONG_CATALOGUE:
-        print_summary.catalogue(CATALOGUE[-1])
+        print_summary.catalogue(CATALOGUE[-1], BEGAN_S)
         return
     for key in SOURCES:
         print_summary.main(f"{OUT}/{key}", file_bytes_estimated())

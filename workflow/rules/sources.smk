@@ -75,7 +75,7 @@ QUESTIONS = find_exposures.Questions(
     SOURCES,
     {
         key
-        for key in SOURCES
+        for key in (SOURCES if workflow.is_main_process else ())
         if not find_exposures.is_current(
             f"{OUT}/{key}/records/query.json", config, SOURCES[key]
         )

@@ -87,11 +87,19 @@ def positions_as_written(given: Mapping[str, Any], paths: Iterable[Path | str]) 
     for path in paths:
         text = Path(path).read_text(encoding="utf-8")
         as_text, as_read = yaml.load(text, yaml.BaseLoader), yaml.safe_load(text)  # noqa: S506 - it makes only text
-        for option in ("ra", "dec"):
-            value = as_text.get(option) if isinstance(as_text, dict) else None
-            if isinstance(value, str) and ":" in value and as_read[option] == given.get(option):
-                written[option] = value
+        written |= _sexagesimal(as_text, as_read, given)
     return written
+
+
+def _sexagesimal(as_text: Any, as_read: Any, given: Mapping[str, Any]) -> dict[str, str]:
+    """Positions of a section and those within it: options of a module stand in a section of their own."""
+    found: dict[str, str] = {}
+    for key, value in as_text.items() if isinstance(as_text, dict) and isinstance(as_read, dict) else ():
+        if isinstance(value, dict):
+            found |= _sexagesimal(value, as_read.get(key), given)
+        elif key in ("ra", "dec") and ":" in value and as_read[key] == given.get(key):
+            found[key] = value
+    return found
 
 
 def _refuse_unknown(given: Any, schema: Mapping[str, Any], path: tuple[str, ...]) -> None:

@@ -73,7 +73,7 @@ def read_yaml(path: Path | str) -> Any:
     import yaml
 
     with open(path, encoding="utf-8") as stream:
-        return yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        return yaml.safe_load(stream)
 
 
 def read_cache(path: Path | str) -> Any:

@@ -117,7 +117,8 @@ def value_range(drawn: Points, settings: PlotSettings, magnitude: bool = False) 
     """Lower and upper end of the values shown, µJy or magnitudes: percentiles of the good points, padded.
 
     Single points off the source's own spectrum do not widen it. Upper limits widen it to show three quarters of them,
-    to twice the range at most, and stand in for good points that are few. Where there is neither, all points count.
+    by the range of the others at most (or their value, or a magnitude, if that is more), and stand in for good points
+    that are few. Where there is neither, all points count.
     """
     counting = np.isfinite(drawn.value) & ~drawn.stray
     good, limit = drawn.value[drawn.good & counting], drawn.value[drawn.limit & counting]
@@ -127,7 +128,7 @@ def value_range(drawn: Points, settings: PlotSettings, magnitude: bool = False) 
     if not values.size:
         return 0.0, 1.0
     low, high = np.percentile(values, settings.ylim_percentiles)
-    span = high - low
+    span = max(high - low, 1.0 if magnitude else abs(high))
     if limit.size:
         low = max(min(low, np.percentile(limit, 25)), low - span)
         high = min(max(high, np.percentile(limit, 75)), high + span)

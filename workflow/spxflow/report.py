@@ -184,8 +184,14 @@ def _axes(fluxes: Points, magnitudes: Points, plot: PlotSettings) -> dict[str, A
         "mjd": padded(fluxes.mjd, LEAST_DAYS),
         "wavelength_colours": apart(fluxes.wavelength_um, LEAST_UM),
         "mjd_colours": apart(fluxes.mjd, LEAST_DAYS),
-        "gaps": [[before[1] + 1.0, after[0] - 1.0] for before, after in itertools.pairwise(segments)],
+        "gaps": [_gap(before[1], after[0]) for before, after in itertools.pairwise(segments)],
     }
+
+
+def _gap(last: float, first: float) -> list[float]:
+    """What is left out of the time axis between two stretches: a day less at either end, or a quarter of it."""
+    margin = min(1.0, 0.25 * (first - last))
+    return [last + margin, first - margin]
 
 
 def _kind(record: Record) -> str:
@@ -274,6 +280,7 @@ def _variability(result: Record | None) -> str:
     facts |= {
         f"flux of survey pass {one['survey_pass']}": f"{one['relative_flux']:.4f} ± {one['relative_flux_err']:.4f}"
         for one in result["passes"]
+        if one["relative_flux"] is not None
     }
     if result["note"]:
         facts["note"] = result["note"]

@@ -29,7 +29,8 @@ class SmoothSpectrum:
     value, slope, slope_variance : ndarray, shape (n,)
         Fit at each point, µJy and µJy per channel; NaN where there are too few neighbours.
     residual, residual_error : ndarray, shape (n,)
-        Point minus the fit of the *other* points, µJy, and its expected standard deviation for the errors given.
+        Point minus the fit of the *other* points (of all where they are many), µJy, and its expected standard
+        deviation for the errors given.
     scale : float
         Robust standard deviation of ``residual / residual_error``, at least 1: how much the points scatter more
         than their errors say.

@@ -105,10 +105,10 @@ def directory_key(name: str) -> str:
     ConfigError
         When nothing is left of the name, or it is too long for a directory.
     """
-    key = re.sub(r"[^A-Za-z0-9._+-]+", "_", name.strip()).lstrip(".-_").rstrip("._")
+    key = re.sub(r"[^A-Za-z0-9._+-]+", "_", name.strip()).lstrip(".+-_").rstrip("._")
     if any(letter.isalnum() and not letter.isascii() for letter in name):
         key = f"{key}_{hashlib.sha256(name.strip().encode()).hexdigest()[:8]}".lstrip("_")
-    if not key or len(key) > 100:
+    if not key or len(key) > 100 or key.lower() in ("null", "none"):  # which are no name in an option
         raise ConfigError(f"name: got {name[:80]!r}, takes 1 to 100 characters with at least one letter or digit")
     return key
 

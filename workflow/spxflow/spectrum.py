@@ -264,9 +264,7 @@ def combine(records: Sequence[Mapping[str, Any]], settings: SpectrumSettings) ->
 def combine_passes(records: Sequence[Mapping[str, Any]], settings: SpectrumSettings) -> list[dict[str, Any]]:
     """The spectra of the survey passes, 102 rows each, one after the other."""
     bands = samples_by_band(records, settings.statuses)
-    starts = pass_starts(
-        np.concatenate([band.mjd for band in bands]) if bands else np.array([]), settings.pass_gap_days
-    )
+    starts = pass_starts(bands, settings.pass_gap_days)
     rows = []
     for number in range(1, len(starts) + 1):
         own = [band.chosen(np.searchsorted(starts, band.mjd, side="right") == number) for band in bands]
@@ -274,9 +272,9 @@ def combine_passes(records: Sequence[Mapping[str, Any]], settings: SpectrumSetti
     return rows
 
 
-def pass_starts(mjd: np.ndarray, gap_days: float) -> np.ndarray:
-    """First times of the survey passes, split where nothing happened for longer than ``gap_days``."""
-    times = np.sort(mjd)
+def pass_starts(bands: Sequence[Samples], gap_days: float) -> np.ndarray:
+    """First times of the survey passes, MJD, split where no detector saw anything for longer than ``gap_days``."""
+    times = np.sort(np.concatenate([np.array([]), *(band.mjd for band in bands)]))
     return times[np.diff(times, prepend=-np.inf) > gap_days]
 
 

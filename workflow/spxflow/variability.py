@@ -244,7 +244,8 @@ def variability(
     largest_deviation
         The exposure that departs most, in standard errors, and the chance that any of ``trials`` does (Šidák).
     passes
-        Flux of each survey pass relative to their mean, at matched wavelength.
+        Flux of each survey pass relative to their mean, at matched wavelength; None for a pass without repeats in
+        the others. They have the numbers that they have in the spectra of the passes.
     releases, harmonised, note
         Data releases of the repeats; whether a gain map was applied to all those of the earlier release, None where
         they are of one release; what to beware of, or None.
@@ -264,7 +265,7 @@ def variability(
         **_without_largest(repeats, draws[:, 0]),
         **_von_neumann(repeats, draws[:, 1]),
         "largest_deviation": _largest_deviation(repeats, records),
-        "passes": _passes(repeats, spectrum.pass_gap_days),
+        "passes": _passes(repeats, pass_starts(samples_by_band(records, spectrum.statuses), spectrum.pass_gap_days)),
         "bands": {
             band: _constancy(repeats.chosen(np.array([own == band for own in bands]))) for band in sorted(set(bands))
         },
@@ -355,9 +356,10 @@ def _without_largest(repeats: Repeats, drawn: np.ndarray) -> dict[str, Any]:
 def _von_neumann(repeats: Repeats, drawn: np.ndarray) -> dict[str, Any]:
     from scipy.special import ndtr
 
-    if len(repeats) < 4:
+    sigma = repeats.sigma[_in_time(repeats)]
+    if len(repeats) < 4 or not sigma.any():
         return {"von_neumann": None, "von_neumann_expected": None, "von_neumann_p_value": None}
-    ratio = float(_ratio(repeats.sigma[_in_time(repeats)]))
+    ratio = float(_ratio(sigma))
     expected, spread = float(drawn.mean()), float(drawn.std())
     return {
         "von_neumann": ratio,
@@ -410,32 +412,56 @@ def _largest_deviation(repeats: Repeats, records: Sequence[Mapping[str, Any]]) -
     }
 
 
-def _passes(repeats: Repeats, gap_days: float) -> list[dict[str, Any]]:
-    """Relative flux of each survey pass: least squares with a free level for each group of repeats."""
+def _passes(repeats: Repeats, starts: np.ndarray) -> list[dict[str, Any]]:
+    """Flux of each survey pass relative to the mean of those that repeats link; None for a pass that none links."""
     repeats = repeats.chosen(repeats.reference > _MIN_GROUP_SNR * _group_medians(repeats.error, repeats.group))
-    starts = pass_starts(repeats.mjd, gap_days)
-    if len(starts) < 2:
+    number = np.searchsorted(starts, repeats.mjd, side="right")
+    present = np.unique(number)
+    if len(present) < 2:
         return []
+    linked = _linked_passes(number, repeats.group)
+    within = np.isin(number, linked)
+    levels = _levels(repeats.chosen(within), number[within], linked) if len(linked) > 1 else {}
+    passes = []
+    for one in map(int, present):
+        mjd = repeats.mjd[number == one]
+        flux, error = levels.get(one, (None, None))
+        passes.append(
+            {
+                "survey_pass": one,
+                "mjd_first": float(mjd.min()),
+                "mjd_last": float(mjd.max()),
+                "n_repeats": len(mjd),
+                "relative_flux": flux,
+                "relative_flux_err": error,
+            }
+        )
+    return passes
+
+
+def _linked_passes(number: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The passes that groups of repeats link with each other, directly or through others: the set with most."""
+    sets: list[set[int]] = []
+    for one in np.unique(group):
+        joined = set(number[group == one].tolist())
+        apart = [other for other in sets if not other & joined]
+        sets = [*apart, joined.union(*(other for other in sets if other & joined))]
+    repeats = [int(np.isin(number, list(passes)).sum()) for passes in sets]
+    return np.array(sorted(sets[int(np.argmax(repeats))]))
+
+
+def _levels(repeats: Repeats, number: np.ndarray, passes: np.ndarray) -> dict[int, tuple[float, float]]:
+    """Relative flux of each pass and its error: least squares with a free level for each group of repeats."""
     dense = np.unique(repeats.group, return_inverse=True)[1]
-    number = np.searchsorted(starts, repeats.mjd, side="right") - 1
-    member = (number[:, None] == np.arange(len(starts))[None, :]).astype(float)
+    member = (number[:, None] == passes[None, :]).astype(float)
     weight = (repeats.reference / repeats.error) ** 2
     share = weight / _summed(weight, dense)
     centred = member - np.stack([_summed(share * column, dense) for column in member.T], axis=1)
     information = centred.T @ (weight[:, None] * centred)
     covariance = np.linalg.pinv(information, rcond=1e-9, hermitian=True)
     level = covariance @ (centred.T @ (weight * repeats.departure / repeats.reference))
-    return [
-        {
-            "survey_pass": index + 1,
-            "mjd_first": float(repeats.mjd[number == index].min()),
-            "mjd_last": float(repeats.mjd[number == index].max()),
-            "n_repeats": int((number == index).sum()),
-            "relative_flux": 1.0 + float(level[index]),
-            "relative_flux_err": float(covariance[index, index] ** 0.5),
-        }
-        for index in range(len(starts))
-    ]
+    errors = np.sqrt(np.diagonal(covariance))
+    return {int(one): (1.0 + float(own), float(error)) for one, own, error in zip(passes, level, errors, strict=True)}
 
 
 def _group(repeats: Repeats, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

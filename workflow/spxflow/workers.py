@@ -1,4 +1,4 @@
-"""Many small tasks at once: threads that wait for the archive, processes that measure."""
+"""Many small tasks at once: threads that wait for the archive, processes that measure and draw."""
 
 from __future__ import annotations
 
@@ -80,6 +80,10 @@ class Processes(Executor):
                 except BrokenProcessPool:
                     self._pool = None
             raise BrokenProcessPool("worker processes do not start")
+
+    def warm_up(self) -> None:
+        """Start a worker before there is something to do, so that what it imports is there by then."""
+        self.submit(os.getpid)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers."""

@@ -181,7 +181,7 @@ function select(row) {
   const drawn = data.kinds[row] !== "absent";
   for (const [id, x] of Object.entries(AXES)) {
     const plot = document.getElementById(id);
-    if (!plot.data) continue;
+    if (!plot?.data) continue;
     Plotly.restyle(plot, { x: [drawn ? [x(row)] : []], y: [drawn ? [value(row)] : []] }, [plot.data.length - 1]);
   }
   history.replaceState(null, "", `#${encodeURIComponent(data.names[row])}`);
@@ -313,5 +313,5 @@ if (data.axes) {
 } else {
   document.querySelector(".plots").replaceChildren(element("p", data.nothing, "nothing"));
 }
-const linked = data.names.indexOf(decodeURIComponent(location.hash.slice(1)));
+const linked = data.names.findIndex((name) => `#${encodeURIComponent(name)}` === location.hash);
 if (linked >= 0) select(linked);
