@@ -52,6 +52,14 @@ def observation_facts(wildcards):
     return asdict(replace(observation, url=data_path(observation.url)))
 
 
+MANY_EXPOSURES = 500
+
+
+def measuring(source):
+    """How an exposure is measured: by threads, or where they are many by worker processes, which are slow to begin."""
+    return in_worker if len(exposures(source)) > MANY_EXPOSURES else logged
+
+
 @functools.cache
 def _failed_runs(record, image):
     return transfer.state(record, image)

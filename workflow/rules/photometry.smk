@@ -20,15 +20,15 @@ rule measure_exposure:
     message:
         "{wildcards.source}: measuring {wildcards.stem}"
     run:
-        logged(
+        measuring(wildcards.source)(
             log,
             measure_exposure.main,
-            input.transfer,
-            input.calibration,
-            output.record,
-            log[0],
+            str(input.transfer),
+            str(input.calibration),
+            str(output.record),
+            str(log),
             config,
-            **params,
+            **dict(params.items()),
         )
 
 

@@ -126,7 +126,13 @@ rule plot_combined:
     message:
         "{wildcards.source}: plot of spectrum and light curve"
     run:
-        drawn(log, plot_combined.main, input.exposures, output.plot, params.plot)
+        in_worker(
+            log,
+            plot_combined.main,
+            str(input.exposures),
+            str(output.plot),
+            params.plot,
+        )
 
 
 rule draw_qa_sheet:
@@ -147,11 +153,11 @@ rule draw_qa_sheet:
     message:
         "{wildcards.source}: quality sheet"
     run:
-        drawn(
+        in_worker(
             log,
             draw_qa_sheet.main,
-            input.exposures,
-            output.sheet,
+            str(input.exposures),
+            str(output.sheet),
             config,
             params.directory,
         )
@@ -175,11 +181,11 @@ rule write_report:
     message:
         "{wildcards.source}: interactive page"
     run:
-        drawn(
+        in_worker(
             log,
             write_report.main,
-            input.exposures,
-            output.page,
+            str(input.exposures),
+            str(output.page),
             config,
             params.directory,
             params.options,

@@ -1,5 +1,6 @@
 # One run: what keeps it apart from others, begins and ends it, and how its jobs fail.
 import errno
+import functools
 import resource
 import signal
 import threading
@@ -179,10 +180,10 @@ def logged(log, main, *arguments, **options):
         raise
 
 
-def drawn(log, main, exposures, product, *options):
-    """Call the function of a script in a worker process, for what takes long and cannot share a process by threads."""
+def in_worker(log, main, *arguments, **options):
+    """Call the function of a script in a worker process: what takes long, or cannot share a process by threads."""
     pool = workers.processes(cores_here())
-    logged(log, workers.called, pool, main, str(exposures), str(product), *options)
+    logged(log, workers.called, pool, functools.partial(main, *arguments, **options))
 
 
 # What a node does: measuring a whole source. All else takes milliseconds here, a second or two a picture, or needs the
