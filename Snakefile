@@ -45,6 +45,7 @@ rule photometry:
 
 onstart:
     begin_run()
+    keep_scheduler_calm()
 
 
 onsuccess:

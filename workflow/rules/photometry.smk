@@ -23,12 +23,12 @@ rule measure_exposure:
         measuring(wildcards.source)(
             log,
             measure_exposure.main,
-            str(input.transfer),
+            input.transfer,
             str(input.calibration),
-            str(output.record),
-            str(log),
+            output.record,
+            log[0],
             config,
-            **dict(params.items()),
+            **params,
         )
 
 

@@ -129,8 +129,8 @@ rule plot_combined:
         in_worker(
             log,
             plot_combined.main,
-            str(input.exposures),
-            str(output.plot),
+            input.exposures,
+            output.plot,
             params.plot,
         )
 
@@ -156,8 +156,8 @@ rule draw_qa_sheet:
         in_worker(
             log,
             draw_qa_sheet.main,
-            str(input.exposures),
-            str(output.sheet),
+            input.exposures,
+            output.sheet,
             config,
             params.directory,
         )
@@ -184,8 +184,8 @@ rule write_report:
         in_worker(
             log,
             write_report.main,
-            str(input.exposures),
-            str(output.page),
+            input.exposures,
+            output.page,
             config,
             params.directory,
             params.options,

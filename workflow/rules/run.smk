@@ -129,7 +129,6 @@ def begin_run():
             refuse_unfit_settings()
             hold_source_locks()
             stop_when_told()
-            keep_scheduler_calm()
             if DRAWN & set(config["products"]):
                 workers.processes(cores_here()).warm_up()
 
@@ -182,8 +181,9 @@ def logged(log, main, *arguments, **options):
 
 def in_worker(log, main, *arguments, **options):
     """Call the function of a script in a worker process: what takes long, or cannot share a process by threads."""
-    pool = workers.processes(cores_here())
-    logged(log, workers.called, pool, functools.partial(main, *arguments, **options))
+    plain = [str(value) if isinstance(value, str) else value for value in arguments]
+    task = functools.partial(main, *plain, **options)
+    logged(log, workers.called, workers.processes(cores_here()), task)
 
 
 # What a node does: measuring a whole source. All else takes milliseconds here, a second or two a picture, or needs the
