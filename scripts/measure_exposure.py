@@ -1,5 +1,6 @@
 """Measure the source in one exposure; write its photometry record, whatever became of it."""
 
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from spxflow import files
@@ -12,7 +13,7 @@ from spxflow.transfer.calibration import CalibrationUnavailableError
 from scripts.fetch_calibration import load
 
 
-def main(transfer, calibration, record, log, config, image, source, observation, neighbours, method):
+def main(transfer, calibration, record, log, config, call, image, source, observation, neighbours, method):
     """Measure one exposure.
 
     Parameters
@@ -25,6 +26,8 @@ def main(transfer, calibration, record, log, config, image, source, observation,
         The photometry record (JSON) to write, and a line about what went wrong if anything did.
     config : dict
         The whole configuration, for where calibration is kept.
+    call : callable
+        Calls a function with arguments: `spxflow.workers.here`, or in a worker process.
     image : str
         The file to measure.
     source, observation : dict
@@ -36,7 +39,10 @@ def main(transfer, calibration, record, log, config, image, source, observation,
     """
     fetched = files.read_json(transfer)
     manifest = files.read_json(calibration) if calibration else NO_CALIBRATION
-    outcome = measure(fetched, manifest, config, image, source, observation, neighbours, method)
+    try:
+        outcome = call(measure, fetched, manifest, config, image, source, observation, neighbours, method)
+    except BrokenProcessPool:
+        outcome = missing_record(Observation(**observation), "error", "the process that measured it died")
     if outcome["status"] != "ok":
         files.write_atomically(log, f"{observation['stem']}: {outcome['status']}: {outcome['reason']}\n")
     files.write_json(record, outcome)

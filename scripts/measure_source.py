@@ -10,6 +10,7 @@ from spxflow import files, observations, workers
 from spxflow.archive.urls import data_path
 from spxflow.journal import Journal, digest_of
 from spxflow.measure import missing_record
+from spxflow.retries import go_on
 from spxflow.transfer.calibration import release_of
 
 from scripts import measure_exposure
@@ -116,6 +117,7 @@ def _measured_apart(function, tasks):
     """The records of exposures that a worker died with: each in a worker of its own, to find which it was."""
     records = []
     for task in tasks:
+        go_on()
         try:
             records += workers.alone(function, (task,))
         except BrokenProcessPool:

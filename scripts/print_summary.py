@@ -24,17 +24,18 @@ def main(source_directory, file_bytes):
         print(failures, file=sys.stderr, end="\n" if failures else "")
 
 
-def catalogue(catalogue_csv, began_s):
-    """Print how many sources of a catalogue came out how, and where the tables are, if they are of this run.
+def catalogue(catalogue_csv, exposures):
+    """Print how many sources of a catalogue came out how, and where the tables are, if they are up to date.
 
     Parameters
     ----------
     catalogue_csv : str
         The table of sources.
-    began_s : float
-        When this run began, s since 1970.
+    exposures : list of str
+        Gathered photometry records of the sources.
     """
-    if not Path(catalogue_csv).exists() or Path(catalogue_csv).stat().st_mtime < began_s:
+    newest = max((Path(path).stat().st_mtime for path in exposures if Path(path).exists()), default=0.0)
+    if not Path(catalogue_csv).exists() or Path(catalogue_csv).stat().st_mtime < newest:
         return
     with open(catalogue_csv, newline="", encoding="utf-8") as stream:
         statuses = Counter(row["status"] for row in csv.DictReader(line for line in stream if line[0] != "#"))

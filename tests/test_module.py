@@ -56,6 +56,16 @@ def test_the_sources_of_a_module_are_locked(demo_archive, tmp_path):
     elsewhere.run("spxflow_query")
 
 
+def test_a_package_named_scripts_of_the_outer_workflow_does_no_harm(demo_archive, tmp_path):
+    elsewhere = Elsewhere(tmp_path, demo_archive.url)
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(repository=REPOSITORY), encoding="utf-8")
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").touch()
+    options = {"ra": 213.942708, "dec": 11.495389, "name": "cloverleaf", "archive": {"url": demo_archive.url}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"spxflow": options}), encoding="utf-8")
+    elsewhere.run("spxflow_query", "--dry-run")
+
+
 @pytest.mark.parametrize("batch", [True, False])
 def test_another_workflow_builds_on_the_products(demo_archive, tmp_path, batch):
     elsewhere = Elsewhere(tmp_path, demo_archive.url)

@@ -1,14 +1,21 @@
 """Worker processes: one that dies takes only its own task with it, and none runs what its parent was started by."""
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from spxflow import workers
+from conftest import REPOSITORY
+from spxflow import files, workers
+from spxflow.observations import Observation
+
+sys.path.insert(0, str(REPOSITORY))
+from scripts import measure_exposure
 
 PACKAGE_HOME = Path(workers.__file__).parents[1]
 
@@ -38,6 +45,30 @@ def test_a_task_that_kills_its_worker_fails_and_the_others_do_not(pool):
         with pytest.raises(BrokenProcessPool):
             deadly.result(timeout=60)
     assert workers.called(pool, divmod, 7, 2) == (3, 1)
+
+
+def test_an_interrupt_in_the_terminal_is_for_the_parent_alone(pool):
+    worker = workers.called(pool, os.getpid)
+    os.kill(worker, signal.SIGINT)
+    assert workers.called(pool, os.getpid) == worker
+
+
+def test_an_exposure_whose_worker_dies_is_a_row_with_a_reason(tmp_path, pool):
+    (tmp_path / "transfer.json").write_text('{"status": "ok", "mode": "cutout"}', encoding="utf-8")
+    obs_id, version = "2025W25_1B_0062_1", "l2b-v20-2025-252"
+    stem = f"level2_{obs_id}D3_spx_{version}"
+    exposure = Observation(stem, obs_id, "D3", 60842.0, 60842.1, 1.6, 2.4, "", version, "spherex_qr2")
+
+    def dies(_, *arguments):
+        return workers.called(pool, os._exit, 1)
+
+    measure_exposure.main(
+        str(tmp_path / "transfer.json"), "", str(tmp_path / "record.json"), str(tmp_path / "log"), {}, dies,
+        "image.fits", {}, asdict(exposure), [], {},
+    )  # fmt: skip
+    record = files.read_json(tmp_path / "record.json")
+    assert (record["status"], record["reason"]) == ("error", "the process that measured it died")
+    assert "error" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_workers_do_not_run_the_script_that_started_their_parent(tmp_path):

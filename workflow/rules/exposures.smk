@@ -55,9 +55,11 @@ def observation_facts(wildcards):
 MANY_EXPOSURES = 500
 
 
-def measuring(source):
-    """How an exposure is measured: by threads, or where they are many by worker processes, which are slow to begin."""
-    return in_worker if len(exposures(source)) > MANY_EXPOSURES else logged
+def call_of(source):
+    """How a measurement is called: here, or where exposures are many in a worker process, which is slow to begin."""
+    if workflow.is_main_process and len(exposures(source)) > MANY_EXPOSURES:
+        return functools.partial(workers.called, workers.processes(cores_here()))
+    return workers.here
 
 
 @functools.cache

@@ -20,14 +20,15 @@ rule measure_exposure:
     message:
         "{wildcards.source}: measuring {wildcards.stem}"
     run:
-        measuring(wildcards.source)(
+        logged(
             log,
             measure_exposure.main,
             input.transfer,
-            str(input.calibration),
+            input.calibration,
             output.record,
             log[0],
             config,
+            call_of(wildcards.source),
             **params,
         )
 

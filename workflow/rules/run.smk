@@ -1,13 +1,10 @@
 # One run: what keeps it apart from others, begins and ends it, and how its jobs fail.
 import errno
-import functools
 import resource
 import signal
 import threading
-import time
 import traceback
 
-BEGAN_S = time.time()
 LOCKS = {}  # by source, held until this process ends
 LONG_CATALOGUE = 10  # sources: with more, the summary is of all together
 
@@ -82,11 +79,12 @@ def hold_source_locks():
     # a catalogue has a lock file a source
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    for key in SOURCES.keys() - LOCKS.keys():
+    for key in (key for key in SOURCES if key not in LOCKS):
         try:
-            LOCKS[key] = files.hold_lock(f"{OUT}/{key}/.lock")
+            lock = files.hold_lock(f"{OUT}/{key}/.lock")
             files.remove_partials(f"{OUT}/{key}")
             inputs_of(key).remember()
+            LOCKS[key] = lock
         except BlockingIOError:
             raise WorkflowError(
                 f"{OUT}/{key}: another run is at work on this source; wait for it or choose another outdir or name"
@@ -123,9 +121,10 @@ _BEGINNING = threading.Lock()
 
 
 def begin_run():
-    """What comes before the first job. No hook of a module is called, so there the first job does this."""
+    """What comes before the first job."""
     with _BEGINNING:
         if LOCKS.keys() != SOURCES.keys():
+            retries.STOPPING.clear()
             refuse_unfit_settings()
             hold_source_locks()
             stop_when_told()
@@ -136,7 +135,11 @@ def begin_run():
 if workflow.is_main_process:
     refuse_unwritable_caches()
     refuse_forgotten_sources()
-    stop_when_told()
+
+if not workflow.modifier.is_main_snakefile():
+    # Snakemake calls no hook of a module; where the outer workflow puts its own in this place, the first job begins.
+    _ONSTART = workflow._onstart
+    workflow._onstart = lambda log: (begin_run(), keep_scheduler_calm(), _ONSTART(log))
 
 
 def write_catalogue_tables(table, summary):
@@ -179,11 +182,10 @@ def logged(log, main, *arguments, **options):
         raise
 
 
-def in_worker(log, main, *arguments, **options):
+def in_worker(log, main, *arguments):
     """Call the function of a script in a worker process: what takes long, or cannot share a process by threads."""
     plain = [str(value) if isinstance(value, str) else value for value in arguments]
-    task = functools.partial(main, *plain, **options)
-    logged(log, workers.called, workers.processes(cores_here()), task)
+    logged(log, workers.called, workers.processes(cores_here()), main, *plain)
 
 
 # What a node does: measuring a whole source. All else takes milliseconds here, a second or two a picture, or needs the
@@ -205,7 +207,9 @@ def keep_local(away):
 def print_summaries():
     """Say what came out, for each source, or for a long catalogue in all."""
     if CATALOGUE and len(SOURCES) > LONG_CATALOGUE:
-        print_summary.catalogue(CATALOGUE[-1], BEGAN_S)
+        print_summary.catalogue(
+            CATALOGUE[-1], [f"{OUT}/{key}/records/exposures.json" for key in SOURCES]
+        )
         return
     for key in SOURCES:
         print_summary.main(f"{OUT}/{key}", file_bytes_estimated())

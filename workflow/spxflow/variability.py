@@ -244,8 +244,9 @@ def variability(
     largest_deviation
         The exposure that departs most, in standard errors, and the chance that any of ``trials`` does (Šidák).
     passes
-        Flux of each survey pass relative to their mean, at matched wavelength; None for a pass without repeats in
-        the others. They have the numbers that they have in the spectra of the passes.
+        Flux of each survey pass at matched wavelength, relative to the mean of the passes that repeats link (of sets
+        that none links with each other, the one with most repeats); None for the others. They have the numbers that
+        they have in the spectra of the passes.
     releases, harmonised, note
         Data releases of the repeats; whether a gain map was applied to all those of the earlier release, None where
         they are of one release; what to beware of, or None.

@@ -6,6 +6,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -106,7 +107,13 @@ def called(pool: Processes, function: Callable[..., Result], *arguments: object)
     try:
         return pool.submit(function, *arguments).result()
     except BrokenProcessPool:
+        go_on()
         return alone(function, *arguments)
+
+
+def here(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function gives that is called in this process."""
+    return function(*arguments)
 
 
 def alone(function: Callable[..., Result], *arguments: object) -> Result:
@@ -131,7 +138,8 @@ def _no_main_script() -> Iterator[None]:
 
 
 def _leave_with_parent() -> None:
-    """End this worker with the process it works for, however that ends."""
+    """End this worker with the process it works for, however that ends; a Ctrl-C in the terminal is for that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
