@@ -44,8 +44,7 @@ rule photometry:
 
 
 onstart:
-    begin_run()
-    keep_scheduler_calm()
+    on_start()
 
 
 onsuccess:

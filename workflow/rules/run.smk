@@ -116,20 +116,35 @@ def keep_scheduler_calm():
         workflow.scheduler.job_rate_limiter = None
 
 
-DRAWN = {"combined_plot", "qa_sheet", "report"}
+DRAWING = ("plot_combined", "draw_qa_sheet", "write_report")
 _BEGINNING = threading.Lock()
+_BEGUN = threading.Event()
 
 
 def begin_run():
     """What comes before the first job."""
     with _BEGINNING:
-        if LOCKS.keys() != SOURCES.keys():
-            retries.STOPPING.clear()
-            refuse_unfit_settings()
-            hold_source_locks()
-            stop_when_told()
-            if DRAWN & set(config["products"]):
-                workers.processes(cores_here()).warm_up()
+        if _BEGUN.is_set():
+            return
+        retries.STOPPING.clear()
+        refuse_unfit_settings()
+        hold_source_locks()
+        stop_when_told()
+        _BEGUN.set()
+
+
+def warm_up_workers():
+    """Have workers ready by the time that there is something to draw."""
+    # the rules of a module may have a prefix
+    if any(job.rule.name.endswith(DRAWING) for job in workflow.dag.needrun_jobs()):
+        workers.processes(cores_here()).warm_up()
+
+
+def on_start():
+    """What the hook of the start calls, in the thread that schedules."""
+    begin_run()
+    keep_scheduler_calm()
+    warm_up_workers()
 
 
 if workflow.is_main_process:
@@ -139,13 +154,18 @@ if workflow.is_main_process:
 if not workflow.modifier.is_main_snakefile():
     # Snakemake calls no hook of a module; where the outer workflow puts its own in this place, the first job begins.
     _ONSTART = workflow._onstart
-    workflow._onstart = lambda log: (begin_run(), keep_scheduler_calm(), _ONSTART(log))
+    workflow._onstart = lambda log: (on_start(), _ONSTART(log))
+
+
+def exposures_of_all_sources():
+    """Where the gathered records of each source are, there or not."""
+    return {key: f"{OUT}/{key}/records/exposures.json" for key in SOURCES}
 
 
 def write_catalogue_tables(table, summary):
     """Write the tables of all sources, those that failed included."""
     write_catalogue.main(
-        {key: f"{OUT}/{key}/records/exposures.json" for key in SOURCES},
+        exposures_of_all_sources(),
         {key: asdict(source) for key, source in SOURCES.items()},
         table,
         summary,
@@ -154,9 +174,7 @@ def write_catalogue_tables(table, summary):
 
 def write_unfinished_catalogue():
     """Tables of what there is, when a source has failed; they are made anew when it is there."""
-    if CATALOGUE and any(
-        os.path.exists(f"{OUT}/{key}/records/exposures.json") for key in SOURCES
-    ):
+    if CATALOGUE and any(map(os.path.exists, exposures_of_all_sources().values())):
         write_catalogue_tables(*CATALOGUE)
 
 
@@ -207,9 +225,7 @@ def keep_local(away):
 def print_summaries():
     """Say what came out, for each source, or for a long catalogue in all."""
     if CATALOGUE and len(SOURCES) > LONG_CATALOGUE:
-        print_summary.catalogue(
-            CATALOGUE[-1], [f"{OUT}/{key}/records/exposures.json" for key in SOURCES]
-        )
+        print_summary.catalogue(CATALOGUE[-1], [*exposures_of_all_sources().values()])
         return
     for key in SOURCES:
         print_summary.main(f"{OUT}/{key}", file_bytes_estimated())
