@@ -442,6 +442,21 @@ def test_proper_motion_moves_the_pixel():
     )
 
 
+@pytest.mark.parametrize("arcsec_a_year", [10.0, 27.5, 80.0])
+def test_a_star_that_has_left_its_catalogue_position_is_measured_with_all_its_surroundings(file, arcsec_a_year):
+    """The file is centred on where it is: from its catalogue position it has gone 16, 45 and 130 pixels."""
+    years = (OBSERVATION.mjd_mid - 57388.5) / 365.25
+    there = star()
+    moving = dataclasses.replace(there, dec_deg=there.dec_deg - arcsec_a_year * years / 3600.0, epoch_yr=2016.0)
+    moving = dataclasses.replace(moving, pmdec_masyr=1000.0 * arcsec_a_year)
+    one, other = measured(file), measured(file, moving)
+    assert (other["x_pix"], other["y_pix"]) == pytest.approx((X, Y), abs=0.01)
+    assert other["status"] == one["status"]
+    assert other["flux_ujy"] == pytest.approx(one["flux_ujy"], rel=1e-3)
+    assert other["background_n_pixels"] == one["background_n_pixels"]
+    assert other["zodi_scale"] == pytest.approx(one["zodi_scale"], rel=1e-9)
+
+
 @pytest.mark.parametrize("mjd", [60800.0, 60893.3, 61100.7])
 def test_position_and_barycentric_date_are_those_of_astropy(mjd):
     from astropy import units

@@ -37,7 +37,7 @@ UJY_PER_ARCSEC2 = 1e12 / (180.0 * 3600.0 / math.pi) ** 2
 Record = dict[str, Any]
 Placed = tuple[float, float, Array]  # window pixel x, y, and the share of a source's flux in each pixel
 
-_MARGIN_PX = 40  # around the window that is read of a file, for proper motion
+_MARGIN_PX = 40  # that is read of a file beyond the scene
 _SAME_SOURCE_PX = 0.3  # nearer than this (1.8 arcsec) a neighbour is the target itself under another position
 _ROUNDS_OF_OWN_LIGHT = 2
 _LEAST_DIFFERENCE = 0.1  # of two estimators' variances, in units of the larger
@@ -95,7 +95,7 @@ def measure_exposure(
     """
     record = missing_record(observation, "error", "")
     try:
-        exposure = read_exposure(path, calibration, _part_to_read(source, settings))
+        exposure = read_exposure(path, calibration, _part_to_read(source, observation, settings))
         record |= describe_file(exposure)
         with np.errstate(invalid="ignore", over="ignore"):  # pixels may hold infinities; what comes of them is checked
             record |= measure(exposure, source, settings, neighbours)
@@ -107,11 +107,14 @@ def measure_exposure(
     return record
 
 
-def _part_to_read(source: Star, settings: PhotometrySettings) -> SkyWindow | None:
-    """A window with room for the scene; the whole file where the method wants statistics of all of it."""
+def _part_to_read(source: Star, observation: Observation, settings: PhotometrySettings) -> SkyWindow | None:
+    """A window with room for the scene, around where the source was then, as the archive's cutouts are.
+
+    The whole file where the method wants statistics of all of it.
+    """
     if settings.needs_whole_image:
         return None
-    return SkyWindow(source.ra_deg, source.dec_deg, settings.window_px + _MARGIN_PX)
+    return SkyWindow(*apparent_position(source, observer_at(observation.mjd_mid)), settings.window_px + _MARGIN_PX)
 
 
 def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neighbours: Sequence[Star] = ()) -> Record:
