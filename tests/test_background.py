@@ -88,6 +88,16 @@ def test_the_ladder_of_fallbacks(crowded_to_px, fallbacks, step):
     assert find_pixels(around, RADIUS, settings)[1] == step
 
 
+@pytest.mark.parametrize(("x", "limit"), [(29.3, {"max_radius_px": 3.6}), (29.3, {"tries": 2}), (3.6, {})])
+def test_sources_are_let_in_whatever_has_ended_the_widening(x, limit):
+    """The largest radius, the number of tries, or the edge of the image."""
+    around = dataclasses.replace(surroundings(x=x), sky=np.zeros((60, 60), bool))
+    settings = dataclasses.replace(SMALL_ANNULUS, fallbacks=("sources", "few"), **limit)
+    pixels, step = find_pixels(around, RADIUS, settings)
+    assert step == "sources"
+    assert around.radius2.flat[pixels].max() <= 3.7**2
+
+
 def test_a_few_pixels_are_taken_only_where_that_is_allowed():
     around = surroundings()
     few = np.zeros((60, 60), bool)

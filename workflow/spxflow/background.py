@@ -4,7 +4,7 @@ When too few pixels are left, a ladder of steps is climbed until one has enough,
 
 ``annulus``, ``annulus+1`` ...   the annulus, widened so many times
 ``window``                       a square around the source without the aperture
-``sources``                      pixels of known sources too, in the window or the annulus when widened by every try
+``sources``                      pixels of known sources too, in the window or the widest annulus
 ``window_sources``               pixels of known sources too, in the window
 ``few``                          what there is in the widest annulus or the window, even if only one pixel
 """
@@ -110,19 +110,17 @@ def _ladder(
 ) -> Iterator[tuple[str, Mask, Mask, int]]:
     """Steps in order: name, region, pixels allowed in it, number needed."""
     region = np.zeros(around.sky.shape, dtype=bool)
-    exhausted = True
     if settings.method == "window":
         region = _window(around, aperture_radius, settings.window_px)
         yield "window", region, around.sky, settings.min_pixels
     else:
         for widened, region in enumerate(_annuli(around, aperture_radius, settings)):
             yield f"annulus+{widened}" if widened else "annulus", region, around.sky, settings.min_pixels
-        exhausted = widened == settings.tries - 1
     for step in settings.fallbacks:
         if step in ("window", "window_sources"):
             allowed = around.sky if step == "window" else around.good
             yield step, _window(around, aperture_radius, settings.window_px), allowed, settings.min_pixels
-        elif step == "sources" and exhausted:
+        elif step == "sources":
             yield step, region, around.good, settings.min_pixels
         elif step == "few":
             yield step, region, around.sky, 1
