@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from spxflow.aperture import Aperture, ApertureSum, place_aperture, raw_sum, total_sum
-from spxflow.background import Background, Surroundings, find_pixels
+from spxflow.background import Background, find_pixels
 from spxflow.background import measure as measure_background
 from spxflow.forced import PsfFit, fit_psf, masked_fraction
 from spxflow.mef import Calibration, Exposure, InvalidFile, SkyWindow, read_exposure
@@ -287,8 +287,7 @@ def measure_aperture(
     every = aperture.psf_fraction(profile, good_only=False)
     fraction = aperture.psf_fraction(profile)
     masked = 1.0 - fraction / every if every > 0.0 else 1.0
-    around = Surroundings(scene.radius2, scene.sky, scene.good, scene.x, scene.y, scene.room_px)
-    found = find_pixels(around, aperture.radius, settings.background)
+    found = find_pixels(scene, aperture.radius, settings.background)
     if found is None:
         return ApertureSums(None, None, None, fraction, masked)
     pixels, step = found
