@@ -19,5 +19,5 @@ def main(exposures_json, spectrum_table, options, by_pass=False):
     """
     document = files.read_json(exposures_json)
     combine = spectrum.combine_passes if by_pass else spectrum.combine
-    rows = combine(document["exposures"], spectrum.SpectrumSettings.from_config(options))
+    rows = combine(document["exposures"], spectrum.SpectrumSettings.from_options(options))
     spectrum.write_spectrum(rows, spectrum_table, document["source"])

@@ -54,7 +54,7 @@ def main(exposures_json, sheet, config, source_directory):
         Directory of the source.
     """
     document = files.read_json(exposures_json)
-    settings = plots_qa.QaSettings.from_config(config["qa"])
+    settings = plots_qa.QaSettings.from_options(config["qa"])
     chosen = plots_qa.choose(document["exposures"], settings)
     shown = [(record, read_stamp(record, config, source_directory, settings.stamp_px)) for record in chosen]
     plots_qa.qa_sheet(shown, sheet, document["source"], settings)

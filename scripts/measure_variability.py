@@ -17,8 +17,8 @@ def main(exposures_json, variability_json, matched_lightcurve, options, spectrum
         The configuration sections ``variability`` and ``spectrum``.
     """
     document = files.read_json(exposures_json)
-    settings = variability.VariabilitySettings.from_config(options)
-    smooth = SpectrumSettings.from_config(spectrum_options)
+    settings = variability.VariabilitySettings.from_options(options)
+    smooth = SpectrumSettings.from_options(spectrum_options)
     rows = variability.matched_lightcurve(document["exposures"], settings, smooth)
     variability.write_matched_lightcurve(rows, matched_lightcurve, document["source"])
     files.write_json(variability_json, variability.variability(document["exposures"], settings, smooth), indent=1)

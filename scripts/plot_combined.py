@@ -11,6 +11,6 @@ def main(exposures_json, picture, plot_options):
         document["exposures"],
         picture,
         document["source"],
-        PlotSettings.from_config(plot_options),
+        PlotSettings.from_options(plot_options),
         document["settings"]["quality"],
     )

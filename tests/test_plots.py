@@ -221,7 +221,7 @@ def test_a_long_gap_in_time_is_left_out():
 
 def test_the_defaults_are_those_of_the_configuration():
     assert config.defaults()["plot"].keys() == asdict(PlotSettings()).keys()
-    assert PlotSettings.from_config(config.defaults()["plot"]) == PlotSettings()
+    assert PlotSettings.from_options(config.defaults()["plot"]) == PlotSettings()
 
 
 def test_an_unknown_colour_map_is_refused_with_the_nearest():

@@ -224,9 +224,9 @@ def test_the_same_sheet_gives_the_same_bytes(star, tmp_path):
 
 def test_settings_come_from_the_configuration():
     options = {"exposures": ["xD1"], "count": 3, "stamp_px": 9, "cmap": "Greys", "residual_cmap": "PiYG"}
-    assert QaSettings.from_config(options) == QaSettings(("xD1",), 3, 9, "Greys", "PiYG")
+    assert QaSettings.from_options(options) == QaSettings(("xD1",), 3, 9, "Greys", "PiYG")
 
 
 def test_the_defaults_are_those_of_the_configuration():
     assert config.defaults()["qa"].keys() == asdict(QaSettings()).keys()
-    assert QaSettings.from_config(config.defaults()["qa"]) == QaSettings()
+    assert QaSettings.from_options(config.defaults()["qa"]) == QaSettings()

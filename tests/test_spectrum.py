@@ -342,4 +342,4 @@ def test_spectral_tools_find_axis_flux_and_error_by_unit(tmp_path):
 
 def test_the_defaults_are_those_of_the_configuration():
     assert config.defaults()["spectrum"].keys() == asdict(SpectrumSettings()).keys()
-    assert SpectrumSettings.from_config(config.defaults()["spectrum"]) == SpectrumSettings()
+    assert SpectrumSettings.from_options(config.defaults()["spectrum"]) == SpectrumSettings()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from spxflow.quality import AB_ZERO_POINT
+from spxflow.settings import Section
 from spxflow.spectrum import SpectrumSettings, outliers, samples_by_band, smooth_samples
 from spxflow.tables import STATUSES
 
@@ -18,7 +19,7 @@ LEAST_DAYS, LEAST_UM = 4.0, 0.1  # that an axis spans
 
 
 @dataclass(frozen=True)
-class PlotSettings:
+class PlotSettings(Section):
     """Section ``plot`` of the configuration; sizes in points, opacities from 0 to 1, ``figsize`` in inches.
 
     ``figsize`` and ``dpi`` of None leave them to ``matplotlibrc``.
@@ -43,13 +44,6 @@ class PlotSettings:
     errorbar_linewidth: float = 0.6
     figsize: tuple[float, float] | None = (10.0, 8.0)
     dpi: float | None = 150.0
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> PlotSettings:
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
-        }
-        return cls(**values)
 
 
 @dataclass(frozen=True)

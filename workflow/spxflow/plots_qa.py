@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spxflow.plots import save
+from spxflow.settings import Section
 from spxflow.stamps import Stamp
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _WRAP = 30  # characters
 
 
 @dataclass(frozen=True)
-class QaSettings:
+class QaSettings(Section):
     """Section ``qa`` of the configuration.
 
     ``exposures`` names exposures as ``2025W25_1B_0062_1D3``; without any, the ``count`` whose PSF fits are worst are
@@ -32,10 +33,6 @@ class QaSettings:
     stamp_px: int = 15
     cmap: str = "viridis"
     residual_cmap: str = "RdBu_r"
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> QaSettings:
-        return cls(**{**options, "exposures": tuple(options["exposures"])})
 
 
 def choose(records: Sequence[Mapping[str, Any]], settings: QaSettings) -> list[Mapping[str, Any]]:

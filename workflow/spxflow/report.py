@@ -36,6 +36,7 @@ from spxflow.plot_points import (
 )
 from spxflow.plots_qa import exposure_name
 from spxflow.quality import AB_ZERO_POINT
+from spxflow.settings import Section
 from spxflow.tables import COLUMNS, in_order
 
 Record = Mapping[str, Any]
@@ -50,7 +51,7 @@ _UNMEASURED = "absent"
 
 
 @dataclass(frozen=True)
-class ReportSettings:
+class ReportSettings(Section):
     """Section ``report`` of the configuration.
 
     At most ``max_stamps`` cutouts of ``stamp_px`` pixels a side are put into the page.
@@ -58,10 +59,6 @@ class ReportSettings:
 
     max_stamps: int = 1000
     stamp_px: int = 15
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> ReportSettings:
-        return cls(**options)
 
 
 def exposures_with_stamps(records: Sequence[Record], settings: ReportSettings) -> list[Record]:

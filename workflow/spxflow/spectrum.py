@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spxflow import __version__
+from spxflow.settings import Section
 from spxflow.smooth import SmoothSpectrum, slope_weights, smooth_spectrum, smooth_variance
 from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
 
@@ -29,7 +30,7 @@ _TELLING_SIGMA = 4.0
 
 
 @dataclass(frozen=True)
-class SpectrumSettings:
+class SpectrumSettings(Section):
     """Section ``spectrum`` of the configuration.
 
     ``statuses`` names the exposures that enter; there is no cut in signal-to-noise ratio, which would bias faint
@@ -41,10 +42,6 @@ class SpectrumSettings:
     outlier_sigma: float = 5.0
     smoothing_channels: float = 1.5
     pass_gap_days: float = 40.0
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> SpectrumSettings:
-        return cls(**{**options, "statuses": tuple(options["statuses"])})
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spxflow import __version__
+from spxflow.settings import Section
 from spxflow.smooth import smooth_spectrum
 from spxflow.spectrum import (
     Samples,
@@ -39,7 +40,7 @@ _MIN_GROUP_SNR = 3.0  # relative fluxes need a flux to be relative to
 
 
 @dataclass(frozen=True)
-class VariabilitySettings:
+class VariabilitySettings(Section):
     """Section ``variability`` of the configuration.
 
     ``match_channels`` is the largest difference in wavelength between repeats, in spectral channels;
@@ -48,10 +49,6 @@ class VariabilitySettings:
 
     match_channels: float = 0.3
     systematic_error: float = 0.0
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> VariabilitySettings:
-        return cls(**options)
 
 
 @dataclass(frozen=True)
