@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spxflow import files, observations, plots_qa, stamps
+from spxflow import files, observations, plots, plots_qa, stamps
 from spxflow.config import needs_calibration
 from spxflow.mef import InvalidFile, SkyWindow, read_exposure
 from spxflow.transfer.calibration import CalibrationUnavailableError
@@ -57,4 +57,4 @@ def main(exposures_json, sheet, config, source_directory):
     settings = plots_qa.QaSettings.from_options(config["qa"])
     chosen = plots_qa.choose(document["exposures"], settings)
     shown = [(record, read_stamp(record, config, source_directory, settings.stamp_px)) for record in chosen]
-    plots_qa.qa_sheet(shown, sheet, document["source"], settings)
+    plots.save(plots_qa.qa_figure(shown, document["source"], settings), sheet)

@@ -12,7 +12,8 @@ from records import SOURCE, missing
 from spxflow import config
 from spxflow.measure import UJY_PER_ARCSEC2, describe_file, measure
 from spxflow.mef import read_exposure
-from spxflow.plots_qa import QaSettings, choose, exposure_name, qa_figure, qa_sheet
+from spxflow.plots import save
+from spxflow.plots_qa import QaSettings, choose, exposure_name, qa_figure
 from spxflow.quality import judge
 from spxflow.scene import cut_out
 from spxflow.settings import PhotometrySettings, PsfSettings, QualitySettings
@@ -210,15 +211,16 @@ def test_stamp_size_and_colour_maps(star):
 def test_any_number_of_exposures_is_a_sheet(star, tmp_path, count):
     stamp = stamp_of(star)
     shown = [(star[1], None if number == 1 else stamp) for number in range(count)]
-    qa_sheet(shown, tmp_path / "qa.png", SOURCE, QaSettings())
+    drawn = qa_figure(shown, SOURCE, QaSettings())
+    save(drawn, tmp_path / "qa.png")
     assert (tmp_path / "qa.png").stat().st_size > 5000
     if count != 1:
-        assert ("no file at hand" if count else "no exposure to show") in said(qa_figure(shown, SOURCE, QaSettings()))
+        assert ("no file at hand" if count else "no exposure to show") in said(drawn)
 
 
 def test_the_same_sheet_gives_the_same_bytes(star, tmp_path):
     for name in ("a.pdf", "b.pdf"):
-        qa_sheet([(star[1], stamp_of(star))], tmp_path / name, SOURCE, QaSettings())
+        save(figure(star), tmp_path / name)
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
 
 

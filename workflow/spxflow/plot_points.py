@@ -52,9 +52,10 @@ class Points:
 
     ``value`` and ``error`` are in µJy, or AB magnitudes; of an upper limit ``value`` is the limit. A value of
     ``inf`` is a flux without a magnitude: fainter than everything. ``stray`` marks points far from the source's own
-    smooth spectrum, which do not set the range of the axis.
+    smooth spectrum, which do not set the range of the axis; ``row`` is the position in the list of records.
     """
 
+    row: np.ndarray
     mjd: np.ndarray
     wavelength_um: np.ndarray
     value: np.ndarray
@@ -66,6 +67,11 @@ class Points:
     @property
     def rejected(self) -> np.ndarray:
         return ~self.good & ~self.limit
+
+    @property
+    def kind(self) -> np.ndarray:
+        """What each point is: ``good``, ``limit`` or ``rejected``."""
+        return np.select([self.good, self.limit], ["good", "limit"], "rejected")
 
     def __len__(self) -> int:
         return len(self.mjd)
@@ -87,7 +93,7 @@ def points(records: Sequence[Mapping[str, Any]], magnitude: bool) -> Points:
         flux = np.where(value > 0, value, np.nan)
         value = np.where(value > 0, AB_ZERO_POINT - 2.5 * np.log10(flux), np.inf)
         error = 2.5 / np.log(10) * error / flux
-    columns = (mjd, wavelength, value, error, good, limit, _stray(records))
+    columns = (np.arange(len(records)), mjd, wavelength, value, error, good, limit, _stray(records))
     return Points(*(column[drawn] for column in columns))
 
 
@@ -156,9 +162,16 @@ def padded(values: np.ndarray, least: float, scale: str = "linear") -> tuple[flo
     return (float(10**low), float(10**high)) if scale == "log" else (low, high)
 
 
-def exposures_in_words(count: int) -> str:
-    """``1 exposure``, ``2 exposures``."""
-    return f"{count} exposure{'s' * (count != 1)}"
+def counts_in_words(records: Sequence[Mapping[str, Any]], drawn: Points) -> str:
+    """How many exposures there are, and how many of each kind: ``2 exposures, 1 good, 1 without a flux``."""
+    counts = {
+        "good": drawn.good.sum(),
+        "upper limits": drawn.limit.sum(),
+        "rejected": drawn.rejected.sum(),
+        "without a flux": len(records) - len(drawn),
+    }
+    every = f"{len(records)} exposure{'s' * (len(records) != 1)}"
+    return ", ".join([every, *(f"{count} {kind}" for kind, count in counts.items() if count)])
 
 
 def nothing_to_draw(records: Sequence[Mapping[str, Any]]) -> str:
