@@ -373,6 +373,16 @@ def test_matplotlibrc_is_respected():
     assert (tuple(drawn.get_size_inches()), drawn.dpi) == ((4.0, 3.0), 50)
 
 
+def test_a_matplotlibrc_that_asks_for_a_missing_latex_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        matplotlib.rc_context({"text.usetex": True}),
+        pytest.raises(ConfigError, match=r"text\.usetex of matplotlibrc: .*latex could not be found"),
+    ):
+        write(tmp_path / "a.png", source={**SOURCE, "name": str(tmp_path)})  # which is in no cache of texts
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("suffix", "density_above"), [("png", 3000), ("pdf", 3000), ("svg", 3000), ("svg", 100)])
 def test_the_same_records_give_the_same_bytes(tmp_path, suffix, density_above):
     for name in ("a", "b"):

@@ -10,6 +10,7 @@ import difflib
 import itertools
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,18 +95,28 @@ def combined_figure(
 
 
 def save(figure: Figure, path: Path | str, dpi: float | None = None) -> None:
-    """Write a figure in the format of the suffix, the same bytes each time; ``dpi`` of None is ``matplotlibrc``'s."""
+    """Write a figure in the format of the suffix, the same bytes each time; ``dpi`` of None is ``matplotlibrc``'s.
+
+    Raises
+    ------
+    ConfigError
+        When ``matplotlibrc`` wants the texts set by LaTeX, and LaTeX cannot.
+    """
+    from matplotlib import rc_context, rcParams
+
     form = Path(path).suffix.removeprefix(".").lower()
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with partial_path(path) as partial:
-        if form != "svg":
+    with ExitStack() as stack:
+        partial = stack.enter_context(partial_path(path))
+        if form == "svg":  # the names of its elements are random unless this global option is set
+            stack.enter_context(_SVG_LOCK)
+            stack.enter_context(rc_context({"svg.hashsalt": "spxflow"}))
+        try:
             figure.savefig(partial, format=form, metadata=undated.get(form), dpi=dpi)
-            return
-        from matplotlib import rc_context
-
-        # The names of SVG elements are random unless this global option is set.
-        with _SVG_LOCK, rc_context({"svg.hashsalt": "spxflow"}):
-            figure.savefig(partial, format=form, metadata=undated[form], dpi=dpi)
+        except RuntimeError as error:
+            if not rcParams["text.usetex"]:
+                raise
+            raise ConfigError(f"text.usetex of matplotlibrc: {' '.join(str(error).split())[:200]}") from None
 
 
 # --- panels ------------------------------------------------------------------------------------
