@@ -122,7 +122,7 @@ def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neig
     observer = observer_at(exposure.mjd_mid, exposure.spacecraft_km)
     target = locate(exposure, apparent_position(source, observer), settings)
     record = describe_place(exposure, target, observer)
-    if not is_on_image(exposure, target):
+    if not exposure.has_pixel(target.x, target.y):
         return record | {"status": "off_image", "reason": "the source is not on the image"}
 
     scene = cut_out(exposure, target.x, target.y, settings)
@@ -197,12 +197,6 @@ def locate(exposure: Exposure, position: tuple[float, float], settings: Photomet
     else:
         solid_angle = float(exposure.solid_angle_arcsec2(x, y))
     return Target(*position, x, y, solid_angle)
-
-
-def is_on_image(exposure: Exposure, target: Target) -> bool:
-    """Whether the source falls on a pixel of the arrays at hand."""
-    ny, nx = exposure.image.shape
-    return -0.5 <= target.x < nx - 0.5 and -0.5 <= target.y < ny - 0.5
 
 
 def aperture_radius(exposure: Exposure, target: Target, settings: PhotometrySettings) -> float:
@@ -336,7 +330,7 @@ def describe_place(exposure: Exposure, target: Target, observer: Observer) -> Re
         "x_det": x_det,
         "y_det": y_det,
     }
-    if is_on_image(exposure, target):
+    if exposure.has_pixel(target.x, target.y):
         wavelength, bandwidth = exposure.wavelength.at(x_det, y_det)
         place |= {
             "wavelength_um": float(wavelength),

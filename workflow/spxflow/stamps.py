@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spxflow.measure import UJY_PER_ARCSEC2
-from spxflow.mef import Exposure
+from spxflow.mef import Exposure, mask_of
 from spxflow.scene import good_pixels
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ def make_stamp(
     scale, variance = record["zodi_scale"] or 0.0, exposure.variance[inside]
     sky = _first(record, "psf_background_mjysr", "background_mjysr") + (scale * exposure.zodi[inside] if scale else 0.0)
     image = np.where(on_image, exposure.image[inside] - sky, np.nan).astype(np.float64)
-    good = good_pixels(image, variance, exposure.flags[inside], exposure.mask_of(bad_flags))
+    good = good_pixels(image, variance, exposure.flags[inside], mask_of(bad_flags, exposure.flag_bits))
     x_model, y_model = record["x_det"] + offset_px[0], record["y_det"] + offset_px[1]
     share = exposure.psf.stamp(x_model, y_model, first_x, first_y, size_px, size_px)
     flux = _first(record, "psf_flux_ujy", "flux_ujy")
