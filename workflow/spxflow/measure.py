@@ -6,7 +6,6 @@ in many threads at once.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -126,7 +125,7 @@ def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neig
         return record | {"status": "off_image", "reason": "the source is not on the image"}
 
     scene = cut_out(exposure, target.x, target.y, settings)
-    profile = source_profile(exposure, scene, scene.x, scene.y, settings)
+    profile = scene.profile(exposure, scene.x, scene.y, settings.psf.offset_px)
     others = place_neighbours(exposure, scene, neighbours, target, observer, settings)
     psf = measure_psf(scene, profile, others, settings)
     aperture = place_aperture(scene.x, scene.y, aperture_radius(exposure, target, settings), ~scene.good)
@@ -221,14 +220,8 @@ def place_neighbours(
         x, y = (float(value) for value in exposure.wcs.sky_to_pixel(*apparent_position(neighbour, observer)))
         if _SAME_SOURCE_PX < math.hypot(x - target.x, y - target.y) <= settings.neighbours.radius_px:
             x, y = x - target.x + scene.x, y - target.y + scene.y
-            placed.append((x, y, source_profile(exposure, scene, x, y, settings)))
+            placed.append((x, y, scene.profile(exposure, x, y, settings.psf.offset_px)))
     return placed
-
-
-def source_profile(exposure: Exposure, scene: Scene, x: float, y: float, settings: PhotometrySettings) -> Array:
-    """Share of a source's flux in each pixel of the scene, the source at pixel (x, y) of it by the WCS."""
-    offset_x, offset_y = settings.psf.offset_px
-    return scene.profile(exposure, x + offset_x, y + offset_y)
 
 
 # --- how much ---
@@ -245,7 +238,7 @@ def measure_psf(scene: Scene, profile: Array, others: Sequence[Placed], settings
     if not others or settings.neighbours.fit:
         return joint
     alone = fit_psf(scene, profile, (), settings.psf, settings.background)
-    return dataclasses.replace(alone, fracflux=joint.fracflux) if joint and alone else alone
+    return replace(alone, fracflux=joint.fracflux) if joint and alone else alone
 
 
 def without_neighbours(scene: Scene, aperture: Aperture, psf: PsfFit, others: Sequence[Placed]) -> tuple[Scene, Array]:
@@ -254,7 +247,7 @@ def without_neighbours(scene: Scene, aperture: Aperture, psf: PsfFit, others: Se
     for index, flux, influence in zip(psf.neighbours, psf.fluxes[1:], psf.influence[1:], strict=True):
         image -= flux * others[index][2]
         borrowed.flat[psf.pixels] += aperture.psf_fraction(others[index][2]) * influence
-    return dataclasses.replace(scene, image=image), borrowed
+    return replace(scene, image=image), borrowed
 
 
 @dataclass(frozen=True)
@@ -287,13 +280,12 @@ def measure_aperture(
     pixels, step = found
     values, share = scene.image.flat[pixels], profile.flat[pixels]
     simple = settings.errors.method == "simple"
-    background = measure_background(values, step, settings.background, simple)
-    total = total_sum(aperture, scene.image, scene.variance, background, borrowed)
-    if settings.background.remove_source and fraction > 0.0 and share.any():
-        for _ in range(_ROUNDS_OF_OWN_LIGHT):
-            own = total.value / fraction * share
-            background = measure_background(values - own, step, settings.background, simple)
-            total = total_sum(aperture, scene.image, scene.variance, background, borrowed)
+    rounds = _ROUNDS_OF_OWN_LIGHT if settings.background.remove_source and fraction > 0.0 and share.any() else 0
+    own = np.zeros_like(share)
+    for _ in range(1 + rounds):
+        background = measure_background(values - own, step, settings.background, simple)
+        total = total_sum(aperture, scene.image, scene.variance, background, borrowed)
+        own = total.value / (fraction or 1.0) * share
     raw = raw_sum(aperture, scene.image, scene.variance, background, simple)
     return ApertureSums(background, raw, total if fraction > 0.0 else None, fraction, masked)
 

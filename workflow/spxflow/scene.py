@@ -71,8 +71,9 @@ class Scene:
     zodi_scale: float
     n_variance_repaired: int
 
-    def profile(self, exposure: Exposure, x: float, y: float) -> Array:
-        """Share of the flux of a source in each pixel of the window, the source at window pixel (x, y)."""
+    def profile(self, exposure: Exposure, x: float, y: float, offset_px: tuple[float, float] = (0.0, 0.0)) -> Array:
+        """Share of a source's flux in each pixel of the window, the source at window pixel (x, y) plus the offset."""
+        x, y = x + offset_px[0], y + offset_px[1]
         reach = math.ceil(exposure.psf.radius_px) + 1
         size = self.image.shape[0]
         first_x, first_y = max(math.floor(x) - reach, 0), max(math.floor(y) - reach, 0)
