@@ -1,6 +1,6 @@
 """Combine the exposures of a source into its spectrum in the 102 channels."""
 
-from spxflow import files, spectrum
+from spxflow import files, spectrum, tables
 
 
 def main(exposures_json, spectrum_table, options, by_pass=False):
@@ -19,5 +19,5 @@ def main(exposures_json, spectrum_table, options, by_pass=False):
     """
     document = files.read_json(exposures_json)
     combine = spectrum.combine_passes if by_pass else spectrum.combine
-    rows = combine(document["exposures"], spectrum.SpectrumSettings.from_config(options))
-    spectrum.write_spectrum(rows, spectrum_table, document["source"])
+    rows = combine(document["exposures"], spectrum.SpectrumSettings.from_options(options))
+    tables.write_product(rows, spectrum_table, spectrum.COLUMNS, "SPHEREx spectrum", document["source"])

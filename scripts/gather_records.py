@@ -16,7 +16,7 @@ def main(records, exposures_json, source, method, quality_options):
     source, method, quality_options : dict
         The source's fields, the configuration sections the measurements depend on, and the section ``quality``.
     """
-    cuts = QualitySettings.from_config({"quality": quality_options})
+    cuts = QualitySettings.from_options(quality_options)
     rows = [quality.judge(record, cuts) for record in files.read_records(records)]
     settings = {**method, "quality": quality_options}
     files.write_json(exposures_json, tables.photometry_document(source, settings, rows))

@@ -1,6 +1,6 @@
 """Compare exposures of a source at matched wavelength: is it constant?"""
 
-from spxflow import files, variability
+from spxflow import files, tables, variability
 from spxflow.spectrum import SpectrumSettings
 
 
@@ -17,8 +17,9 @@ def main(exposures_json, variability_json, matched_lightcurve, options, spectrum
         The configuration sections ``variability`` and ``spectrum``.
     """
     document = files.read_json(exposures_json)
-    settings = variability.VariabilitySettings.from_config(options)
-    smooth = SpectrumSettings.from_config(spectrum_options)
+    settings = variability.VariabilitySettings.from_options(options)
+    smooth = SpectrumSettings.from_options(spectrum_options)
     rows = variability.matched_lightcurve(document["exposures"], settings, smooth)
-    variability.write_matched_lightcurve(rows, matched_lightcurve, document["source"])
+    title = "SPHEREx light curves at matched wavelength"
+    tables.write_product(rows, matched_lightcurve, variability.COLUMNS, title, document["source"])
     files.write_json(variability_json, variability.variability(document["exposures"], settings, smooth), indent=1)

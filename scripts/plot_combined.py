@@ -7,10 +7,7 @@ from spxflow.plot_points import PlotSettings
 def main(exposures_json, picture, plot_options):
     """Write ``combined_plot.png`` from the gathered records with the configuration section ``plot``."""
     document = files.read_json(exposures_json)
-    plots.combined_plot(
-        document["exposures"],
-        picture,
-        document["source"],
-        PlotSettings.from_config(plot_options),
-        document["settings"]["quality"],
-    )
+    settings = PlotSettings.from_options(plot_options)
+    cuts = document["settings"]["quality"]
+    figure = plots.combined_figure(document["exposures"], document["source"], settings, cuts)
+    plots.save(figure, picture, settings.dpi)

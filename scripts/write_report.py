@@ -25,20 +25,20 @@ def main(exposures_json, page, config, source_directory, options):
     """
     document = files.read_json(exposures_json)
     records = document["exposures"]
-    settings = report.ReportSettings.from_config(config["report"])
+    settings = report.ReportSettings.from_options(config["report"])
     pictures = {}
     for record in report.exposures_with_stamps(records, settings):
         stamp = read_stamp(record, config, source_directory, settings.stamp_px)
         if stamp is not None:
             pictures[exposure_name(record)] = stamps.encode(stamp)
-    smooth = spectrum.SpectrumSettings.from_config(config["spectrum"])
+    smooth = spectrum.SpectrumSettings.from_options(config["spectrum"])
     report.write_report(
         page,
         document["source"],
         records,
         pictures,
-        PlotSettings.from_config(config["plot"]),
+        PlotSettings.from_options(config["plot"]),
         {"configuration": options, "versions": state.versions()},
         spectrum.combine(records, smooth),
-        variability.variability(records, variability.VariabilitySettings.from_config(config["variability"]), smooth),
+        variability.variability(records, variability.VariabilitySettings.from_options(config["variability"]), smooth),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import patches
 import pytest
 from astropy.stats import sigma_clip
-from spxflow.background import Surroundings, clip, find_pixels, measure
+from spxflow.background import clip, find_pixels, measure
 from spxflow.measure import measure as measure_exposure_at_hand
 from spxflow.settings import BackgroundSettings, PhotometrySettings, ZodiSettings
 
@@ -14,18 +14,11 @@ RADIUS = 1.06
 SMALL_ANNULUS = BackgroundSettings(min_area_px=10, min_pixels=10, max_radius_px=5, step_px=0.5)
 
 
-def surroundings(sky=None, good=None, x=29.3, y=29.7, side=60):
-    """A whole image of sky pixels, unless some are named that are not."""
-    everything = np.ones((side, side), bool)
-    rows, columns = np.mgrid[:side, :side]
-    return Surroundings(
-        radius2=(columns - x) ** 2 + (rows - y) ** 2,
-        sky=everything if sky is None else sky,
-        good=everything if good is None else good,
-        x=x,
-        y=y,
-        room_px=min(x, y, side - x, side - y),
-    )
+def surroundings(sky=None, good=None, x=29.3, y=29.7):
+    """A scene of sky pixels, unless some are named that are not."""
+    everything = np.ones((patches.SIDE, patches.SIDE), bool)
+    scene = patches.scene_of(patches.patch(), x, y)
+    return dataclasses.replace(scene, sky=everything if sky is None else sky, good=everything if good is None else good)
 
 
 def test_clipping_is_about_the_mean():
@@ -86,6 +79,16 @@ def test_the_ladder_of_fallbacks(crowded_to_px, fallbacks, step):
     around = dataclasses.replace(around, sky=around.radius2 > crowded_to_px**2)
     settings = dataclasses.replace(SMALL_ANNULUS, fallbacks=fallbacks)
     assert find_pixels(around, RADIUS, settings)[1] == step
+
+
+@pytest.mark.parametrize(("x", "limit"), [(29.3, {"max_radius_px": 3.6}), (29.3, {"tries": 2}), (3.6, {})])
+def test_sources_are_let_in_whatever_has_ended_the_widening(x, limit):
+    """The largest radius, the number of tries, or the edge of the image."""
+    around = dataclasses.replace(surroundings(x=x), sky=np.zeros((60, 60), bool))
+    settings = dataclasses.replace(SMALL_ANNULUS, fallbacks=("sources", "few"), **limit)
+    pixels, step = find_pixels(around, RADIUS, settings)
+    assert step == "sources"
+    assert around.radius2.flat[pixels].max() <= 3.7**2
 
 
 def test_a_few_pixels_are_taken_only_where_that_is_allowed():

@@ -75,8 +75,9 @@ def test_every_option_has_a_description():
     assert all(entry["description"].strip() for _, entry in config.options())
 
 
-def test_flags_of_the_schema_are_those_of_the_files():
-    items = dict(config.options())["photometry.bad_flags"]["items"]["enum"]
+@pytest.mark.parametrize("option", ["bad_flags", "background_flags"])
+def test_flags_of_the_schema_are_those_of_the_files(option):
+    items = dict(config.options())[f"photometry.{option}"]["items"]["enum"]
     assert [flag for flag in items if isinstance(flag, str)] == list(KNOWN_FLAGS)
     assert [flag for flag in items if not isinstance(flag, str)] == list(range(32))
 

@@ -200,7 +200,7 @@ def specutils():
 
 def test_specutils_reads_a_spectrum_with_units_and_uncertainties(tmp_path, specutils):
     rows = spectrum.combine(real_star(), SpectrumSettings())
-    spectrum.write_spectrum(rows, tmp_path / "spectrum.ecsv", SOURCE)
+    tables.write_product(rows, tmp_path / "spectrum.ecsv", spectrum.COLUMNS, "a title", SOURCE)
     read = specutils.Spectrum.read(tmp_path / "spectrum.ecsv")
     assert (read.spectral_axis.unit, read.flux.unit) == (units.um, units.uJy)
     assert read.uncertainty.uncertainty_type == "std"
@@ -219,7 +219,7 @@ def test_specutils_works_with_what_it_read(tmp_path, specutils):
     from specutils.analysis import snr
 
     rows = spectrum.combine(real_star(), SpectrumSettings())
-    spectrum.write_spectrum(rows, tmp_path / "spectrum.ecsv", SOURCE)
+    tables.write_product(rows, tmp_path / "spectrum.ecsv", spectrum.COLUMNS, "a title", SOURCE)
     read = specutils.Spectrum.read(tmp_path / "spectrum.ecsv")
     assert np.isnan(read.flux.value).sum() == sum(row["n_used"] == 0 for row in rows) > 0
     ratios = [row["flux_ujy"] / row["flux_err_ujy"] for row in rows if row["n_used"]]
@@ -235,7 +235,7 @@ def test_matched_light_curves_are_written_in_every_format(tmp_path):
     rows = variability.matched_lightcurve(real_star(), VariabilitySettings(), SpectrumSettings())
     assert rows
     for suffix in FORMATS:
-        variability.write_matched_lightcurve(rows, tmp_path / f"a{suffix}", SOURCE)
+        tables.write_product(rows, tmp_path / f"a{suffix}", variability.COLUMNS, "a title", SOURCE)
     for suffix in (".ecsv", ".vot", ".parquet"):
         table = Table.read(tmp_path / f"a{suffix}")
         assert_same_rows(variability.COLUMNS, rows, lambda name, table=table: table[name])

@@ -7,7 +7,7 @@ import level2
 import numpy as np
 import pytest
 from astropy.io import fits
-from spxflow.mef import InvalidFile, SkyWindow, read_exposure, scan, validate_file
+from spxflow.mef import InvalidFile, SkyWindow, names_of, read_exposure, scan, validate_file
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -63,8 +63,8 @@ def survives(content):
         assert exposure.psf.stamp(x, y, exposure.x0, exposure.y0, nx, ny).shape == (ny, nx)
     exposure.wavelength.at(x, y)
     exposure.solid_angle_arcsec2(np.arange(nx), 0.0)
-    exposure.contains(10.68, 41.27)
-    exposure.names_of(int(np.bitwise_or.reduce(exposure.flags, axis=None)))
+    exposure.has_pixel(*exposure.wcs.sky_to_pixel(10.68, 41.27))
+    names_of(int(np.bitwise_or.reduce(exposure.flags, axis=None)), exposure.flag_bits)
     return True
 
 

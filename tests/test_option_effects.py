@@ -24,7 +24,7 @@ from spxflow.archive.tap import ask
 from spxflow.demo import server
 from spxflow.demo.frames import target_window
 from spxflow.measure import measure, measure_exposure
-from spxflow.mef import read_exposure
+from spxflow.mef import mask_of, read_exposure
 from spxflow.observations import BANDS
 from spxflow.quality import judge
 from spxflow.settings import BAD_FLAGS, PhotometrySettings, QualitySettings
@@ -189,7 +189,7 @@ def test_the_zodiacal_light_is_scaled_in_the_window_or_in_the_whole_image(demo_s
 
     exposure = read_exposure(path)
     assert exposure.image.shape == (120, 120)
-    sky = np.isfinite(exposure.image) & ((exposure.flags & exposure.mask_of((*BAD_FLAGS, "SOURCE"))) == 0)
+    sky = np.isfinite(exposure.image) & ((exposure.flags & mask_of((*BAD_FLAGS, "SOURCE"), exposure.flag_bits)) == 0)
     image, model = (plane[sky].astype(float) for plane in (exposure.image, exposure.zodi))
     assert scales["image"] == pytest.approx((image @ model) / (model @ model), rel=1e-6)
 

@@ -15,7 +15,7 @@ from records import QUALITY, SOURCE, missing, real_star, record, simulate, smoot
 from spxflow import config
 from spxflow.errors import ConfigError
 from spxflow.plot_points import PlotSettings, points, value_range
-from spxflow.plots import combined_figure, combined_plot, refuse_unknown_colour_map
+from spxflow.plots import combined_figure, refuse_unknown_colour_maps, save
 
 STAR = real_star()
 N_GOOD = sum(one["is_good"] for one in STAR)
@@ -24,6 +24,10 @@ N_LIMITS = sum(one["is_upper_limit"] for one in STAR)
 
 def figure(records=STAR, quality=QUALITY, **options):
     return combined_figure(records, SOURCE, PlotSettings(**options), quality)
+
+
+def write(path, records=STAR, source=SOURCE, **options):
+    save(combined_figure(records, source, PlotSettings(**options), QUALITY), path, options.get("dpi", 150.0))
 
 
 def panels(drawn, label):
@@ -172,7 +176,7 @@ def test_the_title_counts():
 
 def test_names_are_not_read_as_formulas(tmp_path):
     source = {**SOURCE, "name": r"$\frac{1}{0$ <b>&"}
-    combined_plot(STAR[:5], tmp_path / "a.png", source, PlotSettings(), QUALITY)
+    write(tmp_path / "a.png", STAR[:5], source)
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
@@ -187,7 +191,7 @@ def test_negative_fluxes_are_below_every_magnitude():
 @pytest.mark.parametrize("records", [[], [missing()]])
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_no_measurement_is_a_picture_that_says_so(tmp_path, records, suffix):
-    combined_plot(records, tmp_path / f"a.{suffix}", SOURCE, PlotSettings(), QUALITY)
+    write(tmp_path / f"a.{suffix}", records)
     assert (tmp_path / f"a.{suffix}").stat().st_size > 1000
     said = " ".join(texts(figure(records)))
     assert ("could be measured" if records else "was found") in said
@@ -195,7 +199,7 @@ def test_no_measurement_is_a_picture_that_says_so(tmp_path, records, suffix):
 
 def test_one_exposure_is_a_picture(tmp_path):
     alone = [record(band="D1", mjd=60800.0, wavelength_um=0.9, flux_ujy=100.0, flux_err_ujy=1.0)]
-    combined_plot(alone, tmp_path / "a.png", SOURCE, PlotSettings())
+    write(tmp_path / "a.png", alone)
     drawn = figure(alone, quality=None)
     assert count(drawn, "good") == 1
     assert "good" in texts(drawn)
@@ -221,18 +225,19 @@ def test_a_long_gap_in_time_is_left_out():
 
 def test_the_defaults_are_those_of_the_configuration():
     assert config.defaults()["plot"].keys() == asdict(PlotSettings()).keys()
-    assert PlotSettings.from_config(config.defaults()["plot"]) == PlotSettings()
+    assert PlotSettings.from_options(config.defaults()["plot"]) == PlotSettings()
 
 
 def test_an_unknown_colour_map_is_refused_with_the_nearest():
-    refuse_unknown_colour_map("plot.date_cmap", "viridis")
+    usual = config.defaults()
+    refuse_unknown_colour_maps(config.complete({"plot": {"date_cmap": "Greys"}}), usual)
     with pytest.raises(ConfigError, match=r"plot\.date_cmap: got 'virids', .*; did you mean viridis"):
-        refuse_unknown_colour_map("plot.date_cmap", "virids")
+        refuse_unknown_colour_maps(config.complete({"plot": {"date_cmap": "virids"}}), usual)
 
 
 def test_resolution_is_left_to_matplotlibrc_when_not_given(tmp_path):
     with matplotlib.rc_context({"savefig.dpi": 40, "figure.figsize": (5.0, 4.0)}):
-        combined_plot(STAR, tmp_path / "a.png", SOURCE, PlotSettings(figsize=None, dpi=None), QUALITY)
+        write(tmp_path / "a.png", figsize=None, dpi=None)
     assert imread(tmp_path / "a.png").shape[:2] == (160, 200)
 
 
@@ -346,7 +351,7 @@ def test_opacities_and_line_width():
 
 
 def test_figure_size_and_resolution(tmp_path):
-    combined_plot(STAR, tmp_path / "a.png", SOURCE, PlotSettings(figsize=(6.0, 5.0), dpi=60), QUALITY)
+    write(tmp_path / "a.png", figsize=(6.0, 5.0), dpi=60)
     assert imread(tmp_path / "a.png").shape[:2] == (300, 360)
 
 
@@ -368,10 +373,20 @@ def test_matplotlibrc_is_respected():
     assert (tuple(drawn.get_size_inches()), drawn.dpi) == ((4.0, 3.0), 50)
 
 
+def test_a_matplotlibrc_that_asks_for_a_missing_latex_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        matplotlib.rc_context({"text.usetex": True}),
+        pytest.raises(ConfigError, match=r"text\.usetex of matplotlibrc: .*latex could not be found"),
+    ):
+        write(tmp_path / "a.png", source={**SOURCE, "name": str(tmp_path)})  # which is in no cache of texts
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("suffix", "density_above"), [("png", 3000), ("pdf", 3000), ("svg", 3000), ("svg", 100)])
 def test_the_same_records_give_the_same_bytes(tmp_path, suffix, density_above):
     for name in ("a", "b"):
-        combined_plot(STAR, tmp_path / f"{name}.{suffix}", SOURCE, PlotSettings(density_above=density_above, dpi=60))
+        write(tmp_path / f"{name}.{suffix}", density_above=density_above, dpi=60)
     content = (tmp_path / f"a.{suffix}").read_bytes()
     assert content == (tmp_path / f"b.{suffix}").read_bytes()
     assert content.startswith({"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[suffix])
@@ -379,7 +394,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path, suffix, density_above):
 
 def test_threads_draw_the_same(tmp_path):
     def draw(name):
-        combined_plot(STAR, tmp_path / f"{name}.png", SOURCE, PlotSettings(dpi=60), QUALITY)
+        write(tmp_path / f"{name}.png", dpi=60)
         return (tmp_path / f"{name}.png").read_bytes()
 
     alone = draw("alone")
@@ -391,7 +406,7 @@ def test_no_global_state_is_left_behind(tmp_path):
     import matplotlib.pyplot
 
     before = dict(matplotlib.rcParams)
-    combined_plot(STAR, tmp_path / "a.svg", SOURCE, PlotSettings(dpi=60), QUALITY)
+    write(tmp_path / "a.svg", dpi=60)
     assert dict(matplotlib.rcParams) == before
     assert matplotlib.pyplot.get_fignums() == []
 
@@ -404,5 +419,5 @@ def test_twenty_thousand_points_stay_readable_and_small(tmp_path):
         for one in exposures * 17
     ]
     assert len(exposures) > 20_000
-    combined_plot(exposures, tmp_path / "a.pdf", SOURCE, PlotSettings(), QUALITY)
+    write(tmp_path / "a.pdf", exposures)
     assert (tmp_path / "a.pdf").stat().st_size < 2_000_000

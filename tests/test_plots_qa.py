@@ -8,16 +8,17 @@ import pytest
 from conftest import REPOSITORY
 from level2 import CORE, file_bytes, level2_hdus
 from matplotlib.patches import Circle
-from records import SOURCE
+from records import SOURCE, missing
 from spxflow import config
 from spxflow.measure import UJY_PER_ARCSEC2, describe_file, measure
 from spxflow.mef import read_exposure
-from spxflow.plots_qa import QaSettings, choose, exposure_name, qa_figure, qa_sheet
+from spxflow.plots import save
+from spxflow.plots_qa import QaSettings, choose, exposure_name, qa_figure
 from spxflow.quality import judge
 from spxflow.scene import cut_out
 from spxflow.settings import PhotometrySettings, PsfSettings, QualitySettings
 from spxflow.sources import Source
-from spxflow.stamps import make_stamp, read_stamp
+from spxflow.stamps import make_stamp
 from spxflow.tables import empty_record
 
 sys.path.insert(0, str(REPOSITORY))
@@ -119,12 +120,9 @@ def test_the_model_is_where_the_measurement_has_it():
 
 def test_sheet_and_report_draw_the_model_with_the_offset_configured(star, tmp_path):
     content, record = star
-    stem = "level2_2025W25_1B_0062_1D3_spx_l2b-v20-2025-200"
-    (tmp_path / "data" / "D3").mkdir(parents=True)
-    (tmp_path / "data" / "D3" / f"{stem}.fits").write_bytes(content)
     options = config.defaults()
     options["photometry"]["psf"]["offset_px"] = [0.4, -0.3]
-    drawn = draw_qa_sheet.read_stamp(record | {"file": f"{stem}.fits"}, options, str(tmp_path), 15)
+    drawn = read_stamp(content, record, tmp_path, options)
     expected = make_stamp(read_exposure(content), record, METHOD.bad_flags, 15, (0.4, -0.3))
     np.testing.assert_allclose(drawn.model, expected.model, atol=1e-9)
     assert np.abs(drawn.model - stamp_of(star).model).max() > 0.1 * expected.model.max()
@@ -137,12 +135,28 @@ def test_outside_the_image_there_is_nothing():
     assert np.isfinite(stamp.image[:, 5:]).all()
 
 
+def read_stamp(content, record, directory, options):
+    """The stamp as the sheet and the report read it, from a file in the directory of a source."""
+    stem = "level2_2025W25_1B_0062_1D3_spx_l2b-v20-2025-200"
+    if content is not None:
+        (directory / "data" / "D3").mkdir(parents=True)
+        (directory / "data" / "D3" / f"{stem}.fits").write_bytes(content)
+    return draw_qa_sheet.read_stamp(record | {"file": f"{stem}.fits"}, options, str(directory), 15)
+
+
 def test_stamps_are_read_from_files(star, tmp_path):
     content, record = star
-    (tmp_path / "a.fits").write_bytes(content)
-    stamp = read_stamp(tmp_path / "a.fits", record, METHOD.bad_flags, 15)
+    stamp = read_stamp(content, record, tmp_path, config.defaults())
     assert np.array_equal(stamp.image, stamp_of(star).image)
-    assert read_stamp(tmp_path / "a.fits", record | {"solid_angle_arcsec2": None}, METHOD.bad_flags, 15) is None
+    for broken in (None, content[:5000]):
+        assert read_stamp(broken, record, tmp_path / str(broken is None), config.defaults()) is None
+
+
+@pytest.mark.parametrize("status", ["download_failed", "invalid_file", "no_calibration"])
+def test_an_exposure_without_a_measurement_is_shown_without_a_stamp(tmp_path, status):
+    """And no calibration is looked for: of which release is not known."""
+    record = missing(status, detector=1)
+    assert read_stamp(None, record, tmp_path, config.complete({"calibration": {"wavelength": "map"}})) is None
 
 
 # --- the sheet ---------------------------------------------------------------------------------
@@ -197,23 +211,24 @@ def test_stamp_size_and_colour_maps(star):
 def test_any_number_of_exposures_is_a_sheet(star, tmp_path, count):
     stamp = stamp_of(star)
     shown = [(star[1], None if number == 1 else stamp) for number in range(count)]
-    qa_sheet(shown, tmp_path / "qa.png", SOURCE, QaSettings())
+    drawn = qa_figure(shown, SOURCE, QaSettings())
+    save(drawn, tmp_path / "qa.png")
     assert (tmp_path / "qa.png").stat().st_size > 5000
     if count != 1:
-        assert ("no file at hand" if count else "no exposure to show") in said(qa_figure(shown, SOURCE, QaSettings()))
+        assert ("no file at hand" if count else "no exposure to show") in said(drawn)
 
 
 def test_the_same_sheet_gives_the_same_bytes(star, tmp_path):
     for name in ("a.pdf", "b.pdf"):
-        qa_sheet([(star[1], stamp_of(star))], tmp_path / name, SOURCE, QaSettings())
+        save(figure(star), tmp_path / name)
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
 
 
 def test_settings_come_from_the_configuration():
     options = {"exposures": ["xD1"], "count": 3, "stamp_px": 9, "cmap": "Greys", "residual_cmap": "PiYG"}
-    assert QaSettings.from_config(options) == QaSettings(("xD1",), 3, 9, "Greys", "PiYG")
+    assert QaSettings.from_options(options) == QaSettings(("xD1",), 3, 9, "Greys", "PiYG")
 
 
 def test_the_defaults_are_those_of_the_configuration():
     assert config.defaults()["qa"].keys() == asdict(QaSettings()).keys()
-    assert QaSettings.from_config(config.defaults()["qa"]) == QaSettings()
+    assert QaSettings.from_options(config.defaults()["qa"]) == QaSettings()

@@ -138,10 +138,10 @@ def test_zones_are_blended_between_and_held_beyond_their_centres(build):
         return model.stamp(x, y, int(x) - 5, int(y) - 5, 11, 11)
 
     plane = model.planes[3 * nx + 2].astype(float)
-    np.testing.assert_allclose(model.zones.blend(xs[2], ys[3], lambda k: model.planes[k].astype(float)), plane)
-    quarter = model.zones.blend(0.75 * xs[2] + 0.25 * xs[3], ys[3], lambda k: model.planes[k].astype(float))
+    np.testing.assert_allclose(model.zones.blend(xs[2], ys[3], model.planes), plane)
+    quarter = model.zones.blend(0.75 * xs[2] + 0.25 * xs[3], ys[3], model.planes)
     np.testing.assert_allclose(quarter, 0.75 * plane + 0.25 * model.planes[3 * nx + 3], atol=1e-12)
-    inner = model.zones.blend(-0.5, 2039.5, lambda k: model.planes[k].astype(float))
+    inner = model.zones.blend(-0.5, 2039.5, model.planes)
     np.testing.assert_array_equal(inner, model.planes[(len(ys) - 1) * nx].astype(float))
     assert share(-0.4, 2039.4).sum() > 0.9
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from records import SOURCE, missing, real_star, record, simulate, smooth_truth
-from spxflow import config, spectrum
+from spxflow import config, spectrum, tables
 from spxflow.observations import BANDS
 from spxflow.spectrum import SpectrumSettings, band_channels, channels, combine, combine_passes
 
@@ -323,7 +323,7 @@ def test_a_real_star_gets_a_spectrum_of_its_kind():
 def test_spectra_are_written_whole(tmp_path, suffix):
     path = tmp_path / f"spectrum{suffix}"
     rows = combine(real_star(), SETTINGS)
-    spectrum.write_spectrum(rows, path, SOURCE)
+    tables.write_product(rows, path, spectrum.COLUMNS, "a title", SOURCE)
     table = Table.read(path, **({"format": "ascii.csv", "comment": "#"} if suffix == ".csv" else {}))
     assert len(table) == 102
     known = [row for row in range(102) if rows[row]["n_used"]]
@@ -332,7 +332,7 @@ def test_spectra_are_written_whole(tmp_path, suffix):
 
 def test_spectral_tools_find_axis_flux_and_error_by_unit(tmp_path):
     """The rule of specutils' ECSV reader: first spectral column, first flux column, the next of the same unit."""
-    spectrum.write_spectrum(combine(real_star(), SETTINGS), tmp_path / "a.ecsv", SOURCE)
+    tables.write_product(combine(real_star(), SETTINGS), tmp_path / "a.ecsv", spectrum.COLUMNS, "a title", SOURCE)
     table = Table.read(tmp_path / "a.ecsv")
     flux_like = [name for name in table.colnames if table[name].unit == "uJy"]
     assert flux_like[:2] == ["flux_ujy", "flux_err_ujy"]
@@ -342,4 +342,4 @@ def test_spectral_tools_find_axis_flux_and_error_by_unit(tmp_path):
 
 def test_the_defaults_are_those_of_the_configuration():
     assert config.defaults()["spectrum"].keys() == asdict(SpectrumSettings()).keys()
-    assert SpectrumSettings.from_config(config.defaults()["spectrum"]) == SpectrumSettings()
+    assert SpectrumSettings.from_options(config.defaults()["spectrum"]) == SpectrumSettings()

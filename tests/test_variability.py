@@ -8,7 +8,7 @@ import pytest
 from astropy.table import Table
 from records import SOURCE, missing, real_star, record, simulate, smooth_truth
 from scipy.stats import chi2, kstest, norm
-from spxflow import config
+from spxflow import config, tables
 from spxflow import variability as room
 from spxflow.observations import BANDS
 from spxflow.spectrum import SpectrumSettings, band_channels
@@ -364,7 +364,7 @@ def test_matched_light_curves_are_tables(tmp_path):
     assert sum((row["departure_ujy"] / row["matched_flux_err_ujy"]) ** 2 for row in rows) == pytest.approx(
         found["chi2"]
     )
-    room.write_matched_lightcurve(rows, tmp_path / "matched.ecsv", SOURCE)
+    tables.write_product(rows, tmp_path / "matched.ecsv", room.COLUMNS, "a title", SOURCE)
     table = Table.read(tmp_path / "matched.ecsv")
     assert list(table["matched_flux_ujy"]) == [row["matched_flux_ujy"] for row in rows]
     assert str(table["matched_flux_ujy"].unit) == "uJy"
@@ -374,7 +374,8 @@ def test_matched_light_curves_are_tables(tmp_path):
 
 
 def test_no_repeats_give_an_empty_table(tmp_path):
-    room.write_matched_lightcurve(room.matched_lightcurve([], SETTINGS, SPECTRUM), tmp_path / "a.csv", SOURCE)
+    rows = room.matched_lightcurve([], SETTINGS, SPECTRUM)
+    tables.write_product(rows, tmp_path / "a.csv", room.COLUMNS, "a title", SOURCE)
     assert len(Table.read(tmp_path / "a.csv", format="ascii.csv", comment="#")) == 0
 
 

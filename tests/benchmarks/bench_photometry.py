@@ -67,7 +67,7 @@ def render(directory: Path, n_files: int) -> tuple[list[Path], Source]:
 
 def observation_of(path: Path) -> Observation:
     identity = parse_stem(path.stem)
-    return Observation(path.stem, identity.obs_id, identity.band, 0.0, 0.0, 0.0, 0.0, "", identity.version, "")
+    return Observation(path.stem, identity.obs_id, identity.band, 6e4, 6e4, 0.0, 0.0, "", identity.version, "")
 
 
 def seconds_a_file(work, items) -> list[float]:

@@ -87,7 +87,7 @@ def measured_here(path: Path, source: Source, method: str, background: str) -> d
     config["photometry"]["aperture"]["method"] = method
     config["photometry"]["background"]["method"] = background
     identity = parse_stem(path.stem)
-    observation = Observation(path.stem, identity.obs_id, identity.band, 0.0, 0.0, 0.0, 0.0, "", identity.version, "")
+    observation = Observation(path.stem, identity.obs_id, identity.band, 6e4, 6e4, 0.0, 0.0, "", identity.version, "")
     return measure_exposure(path, source, observation, PhotometrySettings.from_config(config))
 
 

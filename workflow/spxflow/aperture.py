@@ -111,19 +111,10 @@ def place_aperture(x: float, y: float, radius: float, bad: Mask) -> Aperture:
 
 @dataclass(frozen=True)
 class ApertureSum:
-    """Sum over an aperture less the background, with its variance from the pixels and from the background.
-
-    In the image's unit x pixels; the background's error is common to all pixels, so its part of the variance goes with
-    the area squared.
-    """
+    """Sum over an aperture less the background, and its error, in the image's unit x pixels."""
 
     value: float
-    pixel_variance: float
-    background_variance: float
-
-    @property
-    def error(self) -> float:
-        return float(np.sqrt(self.pixel_variance + self.background_variance))
+    error: float
 
 
 def total_sum(
@@ -135,7 +126,6 @@ def total_sum(
     how much of each pixel, shape (ny, nx), went out of the sum with them.
     """
     weights = aperture.weights.flat[aperture.used]
-    area = float(weights.sum())
     if borrowed is None:
         pixel_variance = float(weights**2 @ variance.flat[aperture.used])
     else:
@@ -143,11 +133,7 @@ def total_sum(
         net[aperture.used] += weights
         touched = np.flatnonzero(net)
         pixel_variance = float(net[touched] ** 2 @ variance.flat[touched])
-    return ApertureSum(
-        value=float(weights @ image.flat[aperture.used]) - background.level * area,
-        pixel_variance=pixel_variance,
-        background_variance=(background.error * area) ** 2,
-    )
+    return _less_background(weights, image.flat[aperture.used], pixel_variance, background)
 
 
 def raw_sum(aperture: Aperture, image: Array, variance: Array, background: Background, simple: bool) -> ApertureSum:
@@ -156,9 +142,12 @@ def raw_sum(aperture: Aperture, image: Array, variance: Array, background: Backg
     ``simple`` has partial pixels count in the variance by their weight instead of its square.
     """
     weights = aperture.weights.flat[aperture.every]
+    pixel_variance = float((weights if simple else weights**2) @ variance.flat[aperture.every])
+    return _less_background(weights, image.flat[aperture.every], pixel_variance, background)
+
+
+def _less_background(weights: Array, values: Array, pixel_variance: float, background: Background) -> ApertureSum:
+    """The error of the background is common to all pixels, so its part of the variance goes with the area squared."""
     area = float(weights.sum())
-    return ApertureSum(
-        value=float(weights @ image.flat[aperture.every]) - background.level * area,
-        pixel_variance=float((weights if simple else weights**2) @ variance.flat[aperture.every]),
-        background_variance=(background.error * area) ** 2,
-    )
+    error = float(np.sqrt(pixel_variance + (background.error * area) ** 2))
+    return ApertureSum(float(weights @ values) - background.level * area, error)

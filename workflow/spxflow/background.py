@@ -4,7 +4,7 @@ When too few pixels are left, a ladder of steps is climbed until one has enough,
 
 ``annulus``, ``annulus+1`` ...   the annulus, widened so many times
 ``window``                       a square around the source without the aperture
-``sources``                      pixels of known sources too, in the window or the annulus when widened by every try
+``sources``                      pixels of known sources too, in the window or the widest annulus
 ``window_sources``               pixels of known sources too, in the window
 ``few``                          what there is in the widest annulus or the window, even if only one pixel
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spxflow.scene import Scene
 from spxflow.settings import BackgroundSettings
 
 Array = NDArray[np.float64]
@@ -26,32 +27,6 @@ Pixels = NDArray[np.intp]
 
 _MEDIAN_OVER_MEAN_ERROR = math.sqrt(0.5 * math.pi)  # of a normal sample
 _HALF_DIAGONAL_PX = 0.707
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What around a source may serve as background.
-
-    Attributes
-    ----------
-    radius2
-        Squared distance of each pixel from the source, px^2, shape (ny, nx).
-    sky
-        Good pixels without known sources.
-    good
-        Good pixels.
-    x, y
-        The source, 0-based pixels.
-    room_px
-        How far the image reaches from the source, pixels.
-    """
-
-    radius2: Array
-    sky: Mask
-    good: Mask
-    x: float
-    y: float
-    room_px: float
 
 
 @dataclass(frozen=True)
@@ -79,11 +54,9 @@ def clip(values: Array, sigma: float, iterations: int) -> Mask:
     return kept
 
 
-def find_pixels(
-    around: Surroundings, aperture_radius: float, settings: BackgroundSettings
-) -> tuple[Pixels, str] | None:
+def find_pixels(scene: Scene, aperture_radius: float, settings: BackgroundSettings) -> tuple[Pixels, str] | None:
     """Indices of the background pixels and the step that found them; None if no step has enough."""
-    for step, region, allowed, needed in _ladder(around, aperture_radius, settings):
+    for step, region, allowed, needed in _ladder(scene, aperture_radius, settings):
         pixels = np.flatnonzero(region & allowed)
         if pixels.size >= needed:
             return pixels, step
@@ -106,31 +79,29 @@ def measure(values: Array, step: str, settings: BackgroundSettings, simple_error
 
 
 def _ladder(
-    around: Surroundings, aperture_radius: float, settings: BackgroundSettings
+    scene: Scene, aperture_radius: float, settings: BackgroundSettings
 ) -> Iterator[tuple[str, Mask, Mask, int]]:
     """Steps in order: name, region, pixels allowed in it, number needed."""
-    region = np.zeros(around.sky.shape, dtype=bool)
-    exhausted = True
+    region = np.zeros(scene.sky.shape, dtype=bool)
     if settings.method == "window":
-        region = _window(around, aperture_radius, settings.window_px)
-        yield "window", region, around.sky, settings.min_pixels
+        region = _window(scene, aperture_radius, settings.window_px)
+        yield "window", region, scene.sky, settings.min_pixels
     else:
-        for widened, region in enumerate(_annuli(around, aperture_radius, settings)):
-            yield f"annulus+{widened}" if widened else "annulus", region, around.sky, settings.min_pixels
-        exhausted = widened == settings.tries - 1
+        for widened, region in enumerate(_annuli(scene, aperture_radius, settings)):
+            yield f"annulus+{widened}" if widened else "annulus", region, scene.sky, settings.min_pixels
     for step in settings.fallbacks:
         if step in ("window", "window_sources"):
-            allowed = around.sky if step == "window" else around.good
-            yield step, _window(around, aperture_radius, settings.window_px), allowed, settings.min_pixels
-        elif step == "sources" and exhausted:
-            yield step, region, around.good, settings.min_pixels
+            allowed = scene.sky if step == "window" else scene.good
+            yield step, _window(scene, aperture_radius, settings.window_px), allowed, settings.min_pixels
+        elif step == "sources":
+            yield step, region, scene.good, settings.min_pixels
         elif step == "few":
-            yield step, region, around.sky, 1
+            yield step, region, scene.sky, 1
 
 
-def _annuli(around: Surroundings, aperture_radius: float, settings: BackgroundSettings) -> Iterator[Mask]:
+def _annuli(scene: Scene, aperture_radius: float, settings: BackgroundSettings) -> Iterator[Mask]:
     """The annulus and its widenings, as long as there is room for them."""
-    room = around.room_px
+    room = scene.room_px
     inner = aperture_radius + settings.gap_px
     outer = min(math.sqrt(settings.min_area_px / math.pi + inner**2), settings.max_radius_px)
     if outer > room:
@@ -138,18 +109,18 @@ def _annuli(around: Surroundings, aperture_radius: float, settings: BackgroundSe
         inner = inner if inner < outer else 0.7 * outer
     limit = min(settings.max_radius_px, room)
     for _ in range(settings.tries):
-        yield (around.radius2 >= inner**2) & (around.radius2 <= outer**2)
+        yield (scene.radius2 >= inner**2) & (scene.radius2 <= outer**2)
         if outer >= limit:
             return
         outer = min(outer + settings.step_px, limit)
 
 
-def _window(around: Surroundings, aperture_radius: float, side_px: float) -> Mask:
+def _window(scene: Scene, aperture_radius: float, side_px: float) -> Mask:
     """Square around the source less every pixel that may touch the aperture."""
-    ny, nx = around.sky.shape
+    ny, nx = scene.sky.shape
     half = 0.5 * side_px
-    columns = slice(max(math.floor(around.x - half), 0), min(math.ceil(around.x + half), nx))
-    rows = slice(max(math.floor(around.y - half), 0), min(math.ceil(around.y + half), ny))
+    columns = slice(max(math.floor(scene.x - half), 0), min(math.ceil(scene.x + half), nx))
+    rows = slice(max(math.floor(scene.y - half), 0), min(math.ceil(scene.y + half), ny))
     region = np.zeros((ny, nx), dtype=bool)
-    region[rows, columns] = around.radius2[rows, columns] > (aperture_radius + _HALF_DIAGONAL_PX) ** 2
+    region[rows, columns] = scene.radius2[rows, columns] > (aperture_radius + _HALF_DIAGONAL_PX) ** 2
     return region

@@ -6,7 +6,6 @@ in many threads at once.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from spxflow.aperture import Aperture, ApertureSum, place_aperture, raw_sum, total_sum
-from spxflow.background import Background, Surroundings, find_pixels
+from spxflow.background import Background, find_pixels
 from spxflow.background import measure as measure_background
 from spxflow.forced import PsfFit, fit_psf, masked_fraction
 from spxflow.mef import Calibration, Exposure, InvalidFile, SkyWindow, read_exposure
@@ -37,7 +36,7 @@ UJY_PER_ARCSEC2 = 1e12 / (180.0 * 3600.0 / math.pi) ** 2
 Record = dict[str, Any]
 Placed = tuple[float, float, Array]  # window pixel x, y, and the share of a source's flux in each pixel
 
-_MARGIN_PX = 40  # around the window that is read of a file, for proper motion
+_MARGIN_PX = 40  # that is read of a file beyond the scene
 _SAME_SOURCE_PX = 0.3  # nearer than this (1.8 arcsec) a neighbour is the target itself under another position
 _ROUNDS_OF_OWN_LIGHT = 2
 _LEAST_DIFFERENCE = 0.1  # of two estimators' variances, in units of the larger
@@ -95,7 +94,7 @@ def measure_exposure(
     """
     record = missing_record(observation, "error", "")
     try:
-        exposure = read_exposure(path, calibration, _part_to_read(source, settings))
+        exposure = read_exposure(path, calibration, _part_to_read(source, observation, settings))
         record |= describe_file(exposure)
         with np.errstate(invalid="ignore", over="ignore"):  # pixels may hold infinities; what comes of them is checked
             record |= measure(exposure, source, settings, neighbours)
@@ -107,11 +106,14 @@ def measure_exposure(
     return record
 
 
-def _part_to_read(source: Star, settings: PhotometrySettings) -> SkyWindow | None:
-    """A window with room for the scene; the whole file where the method wants statistics of all of it."""
+def _part_to_read(source: Star, observation: Observation, settings: PhotometrySettings) -> SkyWindow | None:
+    """A window with room for the scene, around where the source was then, as the archive's cutouts are.
+
+    The whole file where the method wants statistics of all of it.
+    """
     if settings.needs_whole_image:
         return None
-    return SkyWindow(source.ra_deg, source.dec_deg, settings.window_px + _MARGIN_PX)
+    return SkyWindow(*apparent_position(source, observer_at(observation.mjd_mid)), settings.window_px + _MARGIN_PX)
 
 
 def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neighbours: Sequence[Star] = ()) -> Record:
@@ -119,11 +121,11 @@ def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neig
     observer = observer_at(exposure.mjd_mid, exposure.spacecraft_km)
     target = locate(exposure, apparent_position(source, observer), settings)
     record = describe_place(exposure, target, observer)
-    if not is_on_image(exposure, target):
+    if not exposure.has_pixel(target.x, target.y):
         return record | {"status": "off_image", "reason": "the source is not on the image"}
 
     scene = cut_out(exposure, target.x, target.y, settings)
-    profile = source_profile(exposure, scene, scene.x, scene.y, settings)
+    profile = scene.profile(exposure, scene.x, scene.y, settings.psf.offset_px)
     others = place_neighbours(exposure, scene, neighbours, target, observer, settings)
     psf = measure_psf(scene, profile, others, settings)
     aperture = place_aperture(scene.x, scene.y, aperture_radius(exposure, target, settings), ~scene.good)
@@ -196,12 +198,6 @@ def locate(exposure: Exposure, position: tuple[float, float], settings: Photomet
     return Target(*position, x, y, solid_angle)
 
 
-def is_on_image(exposure: Exposure, target: Target) -> bool:
-    """Whether the source falls on a pixel of the arrays at hand."""
-    ny, nx = exposure.image.shape
-    return -0.5 <= target.x < nx - 0.5 and -0.5 <= target.y < ny - 0.5
-
-
 def aperture_radius(exposure: Exposure, target: Target, settings: PhotometrySettings) -> float:
     """Radius of the aperture, px."""
     if settings.aperture.method == "fixed":
@@ -224,14 +220,8 @@ def place_neighbours(
         x, y = (float(value) for value in exposure.wcs.sky_to_pixel(*apparent_position(neighbour, observer)))
         if _SAME_SOURCE_PX < math.hypot(x - target.x, y - target.y) <= settings.neighbours.radius_px:
             x, y = x - target.x + scene.x, y - target.y + scene.y
-            placed.append((x, y, source_profile(exposure, scene, x, y, settings)))
+            placed.append((x, y, scene.profile(exposure, x, y, settings.psf.offset_px)))
     return placed
-
-
-def source_profile(exposure: Exposure, scene: Scene, x: float, y: float, settings: PhotometrySettings) -> Array:
-    """Share of a source's flux in each pixel of the scene, the source at pixel (x, y) of it by the WCS."""
-    offset_x, offset_y = settings.psf.offset_px
-    return scene.profile(exposure, x + offset_x, y + offset_y)
 
 
 # --- how much ---
@@ -248,7 +238,7 @@ def measure_psf(scene: Scene, profile: Array, others: Sequence[Placed], settings
     if not others or settings.neighbours.fit:
         return joint
     alone = fit_psf(scene, profile, (), settings.psf, settings.background)
-    return dataclasses.replace(alone, fracflux=joint.fracflux) if joint and alone else alone
+    return replace(alone, fracflux=joint.fracflux) if joint and alone else alone
 
 
 def without_neighbours(scene: Scene, aperture: Aperture, psf: PsfFit, others: Sequence[Placed]) -> tuple[Scene, Array]:
@@ -257,7 +247,7 @@ def without_neighbours(scene: Scene, aperture: Aperture, psf: PsfFit, others: Se
     for index, flux, influence in zip(psf.neighbours, psf.fluxes[1:], psf.influence[1:], strict=True):
         image -= flux * others[index][2]
         borrowed.flat[psf.pixels] += aperture.psf_fraction(others[index][2]) * influence
-    return dataclasses.replace(scene, image=image), borrowed
+    return replace(scene, image=image), borrowed
 
 
 @dataclass(frozen=True)
@@ -284,20 +274,18 @@ def measure_aperture(
     every = aperture.psf_fraction(profile, good_only=False)
     fraction = aperture.psf_fraction(profile)
     masked = 1.0 - fraction / every if every > 0.0 else 1.0
-    around = Surroundings(scene.radius2, scene.sky, scene.good, scene.x, scene.y, scene.room_px)
-    found = find_pixels(around, aperture.radius, settings.background)
+    found = find_pixels(scene, aperture.radius, settings.background)
     if found is None:
         return ApertureSums(None, None, None, fraction, masked)
     pixels, step = found
     values, share = scene.image.flat[pixels], profile.flat[pixels]
     simple = settings.errors.method == "simple"
-    background = measure_background(values, step, settings.background, simple)
-    total = total_sum(aperture, scene.image, scene.variance, background, borrowed)
-    if settings.background.remove_source and fraction > 0.0 and share.any():
-        for _ in range(_ROUNDS_OF_OWN_LIGHT):
-            own = total.value / fraction * share
-            background = measure_background(values - own, step, settings.background, simple)
-            total = total_sum(aperture, scene.image, scene.variance, background, borrowed)
+    rounds = _ROUNDS_OF_OWN_LIGHT if settings.background.remove_source and fraction > 0.0 and share.any() else 0
+    own = np.zeros_like(share)
+    for _ in range(1 + rounds):
+        background = measure_background(values - own, step, settings.background, simple)
+        total = total_sum(aperture, scene.image, scene.variance, background, borrowed)
+        own = total.value / (fraction or 1.0) * share
     raw = raw_sum(aperture, scene.image, scene.variance, background, simple)
     return ApertureSums(background, raw, total if fraction > 0.0 else None, fraction, masked)
 
@@ -334,7 +322,7 @@ def describe_place(exposure: Exposure, target: Target, observer: Observer) -> Re
         "x_det": x_det,
         "y_det": y_det,
     }
-    if is_on_image(exposure, target):
+    if exposure.has_pixel(target.x, target.y):
         wavelength, bandwidth = exposure.wavelength.at(x_det, y_det)
         place |= {
             "wavelength_um": float(wavelength),

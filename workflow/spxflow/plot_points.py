@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from spxflow.quality import AB_ZERO_POINT
+from spxflow.settings import Section
 from spxflow.spectrum import SpectrumSettings, outliers, samples_by_band, smooth_samples
 from spxflow.tables import STATUSES
 
@@ -18,7 +19,7 @@ LEAST_DAYS, LEAST_UM = 4.0, 0.1  # that an axis spans
 
 
 @dataclass(frozen=True)
-class PlotSettings:
+class PlotSettings(Section):
     """Section ``plot`` of the configuration; sizes in points, opacities from 0 to 1, ``figsize`` in inches.
 
     ``figsize`` and ``dpi`` of None leave them to ``matplotlibrc``.
@@ -44,13 +45,6 @@ class PlotSettings:
     figsize: tuple[float, float] | None = (10.0, 8.0)
     dpi: float | None = 150.0
 
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> PlotSettings:
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
-        }
-        return cls(**values)
-
 
 @dataclass(frozen=True)
 class Points:
@@ -58,9 +52,10 @@ class Points:
 
     ``value`` and ``error`` are in µJy, or AB magnitudes; of an upper limit ``value`` is the limit. A value of
     ``inf`` is a flux without a magnitude: fainter than everything. ``stray`` marks points far from the source's own
-    smooth spectrum, which do not set the range of the axis.
+    smooth spectrum, which do not set the range of the axis; ``row`` is the position in the list of records.
     """
 
+    row: np.ndarray
     mjd: np.ndarray
     wavelength_um: np.ndarray
     value: np.ndarray
@@ -72,6 +67,11 @@ class Points:
     @property
     def rejected(self) -> np.ndarray:
         return ~self.good & ~self.limit
+
+    @property
+    def kind(self) -> np.ndarray:
+        """What each point is: ``good``, ``limit`` or ``rejected``."""
+        return np.select([self.good, self.limit], ["good", "limit"], "rejected")
 
     def __len__(self) -> int:
         return len(self.mjd)
@@ -93,7 +93,7 @@ def points(records: Sequence[Mapping[str, Any]], magnitude: bool) -> Points:
         flux = np.where(value > 0, value, np.nan)
         value = np.where(value > 0, AB_ZERO_POINT - 2.5 * np.log10(flux), np.inf)
         error = 2.5 / np.log(10) * error / flux
-    columns = (mjd, wavelength, value, error, good, limit, _stray(records))
+    columns = (np.arange(len(records)), mjd, wavelength, value, error, good, limit, _stray(records))
     return Points(*(column[drawn] for column in columns))
 
 
@@ -162,9 +162,16 @@ def padded(values: np.ndarray, least: float, scale: str = "linear") -> tuple[flo
     return (float(10**low), float(10**high)) if scale == "log" else (low, high)
 
 
-def exposures_in_words(count: int) -> str:
-    """``1 exposure``, ``2 exposures``."""
-    return f"{count} exposure{'s' * (count != 1)}"
+def counts_in_words(records: Sequence[Mapping[str, Any]], drawn: Points) -> str:
+    """How many exposures there are, and how many of each kind: ``2 exposures, 1 good, 1 without a flux``."""
+    counts = {
+        "good": drawn.good.sum(),
+        "upper limits": drawn.limit.sum(),
+        "rejected": drawn.rejected.sum(),
+        "without a flux": len(records) - len(drawn),
+    }
+    every = f"{len(records)} exposure{'s' * (len(records) != 1)}"
+    return ", ".join([every, *(f"{count} {kind}" for kind, count in counts.items() if count)])
 
 
 def nothing_to_draw(records: Sequence[Mapping[str, Any]]) -> str:

@@ -9,71 +9,60 @@ from __future__ import annotations
 import difflib
 import itertools
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spxflow import plot_points
 from spxflow.errors import ConfigError
 from spxflow.files import partial_path
 from spxflow.observations import BANDS
-from spxflow.plot_points import (
-    LEAST_DAYS,
-    LEAST_UM,
-    PlotSettings,
-    Points,
-    apart,
-    exposures_in_words,
-    nothing_to_draw,
-    padded,
-    points,
-    time_segments,
-    value_range,
-)
+from spxflow.plot_points import LEAST_DAYS, LEAST_UM, PlotSettings, Points
 from spxflow.spectrum import band_limits_um
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_GREY = "0.55"
+_GREY = (0.55, 0.55, 0.55, 1.0)
 _DENSITY_GRID = (90, 26)  # cells across a panel
 _PANELS_WIDTH, _INCHES_A_TICK, _LETTER_IN = 0.78, 0.7, 0.085  # part of the figure; of the axis; of a label
 _SVG_LOCK = threading.Lock()
-
-
 _COLOUR_MAPS = (("plot", "wavelength_cmap"), ("plot", "date_cmap"), ("qa", "cmap"), ("qa", "residual_cmap"))
 
 
 def refuse_unknown_colour_maps(config: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-    """Check the colour maps of a whole configuration that differ from the usual one; see
-    :func:`refuse_unknown_colour_map`. Matplotlib is imported only where there are such.
+    """Raise a `ConfigError` with the nearest names where matplotlib has no colour map that a configuration names.
+
+    It is imported only where one differs from the usual configuration.
     """
     for section, option in _COLOUR_MAPS:
-        if config[section][option] != usual[section][option]:
-            refuse_unknown_colour_map(f"{section}.{option}", config[section][option])
+        name = config[section][option]
+        if name == usual[section][option]:
+            continue
+        from matplotlib import colormaps
+
+        if name not in colormaps:
+            near = difflib.get_close_matches(name, list(colormaps), n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ", as viridis or rainbow"
+            raise ConfigError(f"{section}.{option}: got {name!r}, takes the name of a matplotlib colour map{hint}")
 
 
-def refuse_unknown_colour_map(option: str, name: str) -> None:
-    """Raise a `ConfigError` with the nearest names when matplotlib has no such colour map."""
-    from matplotlib import colormaps
-
-    if name not in colormaps:
-        near = difflib.get_close_matches(name, list(colormaps), n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ", as viridis or rainbow"
-        raise ConfigError(f"{option}: got {name!r}, takes the name of a matplotlib colour map{hint}")
-
-
-def combined_plot(
-    records: Iterable[Mapping[str, Any]],
-    path: Path | str,
+def combined_figure(
+    records: Sequence[Mapping[str, Any]],
     source: Mapping[str, Any],
     settings: PlotSettings,
     quality: Mapping[str, Any] | None = None,
-) -> None:
-    """Write the spectrum and the light curve of a source as one picture; PNG, PDF or SVG by the suffix.
+) -> Figure:
+    """The spectrum and the light curve of a source as one picture.
+
+    Its axes are labelled ``spectrum``, ``lightcurve`` (one for each stretch of time), ``date_colorbar`` and
+    ``wavelength_colorbar``; what is drawn in them carries a ``gid``: ``good``, ``rejected``, ``upper limits``,
+    ``error bars``, ``above`` and ``below``.
 
     Parameters
     ----------
@@ -84,33 +73,20 @@ def combined_plot(
     quality
         The cuts ``min_snr`` and ``upper_limit_sigma``, named in the legend.
     """
-    save(combined_figure(list(records), source, settings, quality), path, settings.dpi)
-
-
-def combined_figure(
-    records: Sequence[Mapping[str, Any]],
-    source: Mapping[str, Any],
-    settings: PlotSettings,
-    quality: Mapping[str, Any] | None = None,
-) -> Figure:
-    """The figure that :func:`combined_plot` writes.
-
-    Its axes are labelled ``spectrum``, ``lightcurve`` (one for each stretch of time), ``date_colorbar`` and
-    ``wavelength_colorbar``; what is drawn in them carries a ``gid``: ``good``, ``rejected``, ``upper limits``,
-    ``error bars``, ``above`` and ``below``.
-    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=settings.figsize, dpi=settings.dpi, layout="constrained")
-    drawn = points(records, settings.magnitude)
-    figure.suptitle(_title(records, drawn, source), parse_math=False)
+    drawn = plot_points.points(records, settings.magnitude)
+    place = f"ICRS {source['ra_deg']:.5f}, {source['dec_deg']:+.5f}"
+    counts = plot_points.counts_in_words(records, drawn)
+    figure.suptitle(f"{source['name']}   ({place})\n{counts}", parse_math=False)
     if not len(drawn):
-        figure.text(0.5, 0.5, nothing_to_draw(records), ha="center", va="center")
+        figure.text(0.5, 0.5, plot_points.nothing_to_draw(records), ha="center", va="center")
         return figure
-    segments = time_segments(drawn.mjd, settings.break_gaps_days)
+    segments = plot_points.time_segments(drawn.mjd, settings.break_gaps_days)
     widths = _segment_widths(segments)
     grid = figure.add_gridspec(2, len(segments) + 1, width_ratios=(*widths, 0.025))
-    limits = value_range(drawn, settings, settings.magnitude)
+    limits = plot_points.value_range(drawn, settings, settings.magnitude)
     _draw_spectrum(figure.add_subplot(grid[0, :-1]), figure.add_subplot(grid[0, -1]), drawn, settings, limits)
     panels = [figure.add_subplot(grid[1, column]) for column in range(len(segments))]
     _draw_lightcurve(panels, figure.add_subplot(grid[1, -1]), drawn, segments, settings, limits)
@@ -119,29 +95,28 @@ def combined_figure(
 
 
 def save(figure: Figure, path: Path | str, dpi: float | None = None) -> None:
-    """Write a figure in the format of the suffix, the same bytes each time; ``dpi`` of None is ``matplotlibrc``'s."""
+    """Write a figure in the format of the suffix, the same bytes each time; ``dpi`` of None is ``matplotlibrc``'s.
+
+    Raises
+    ------
+    ConfigError
+        When ``matplotlibrc`` wants the texts set by LaTeX, and LaTeX cannot.
+    """
+    from matplotlib import rc_context, rcParams
+
     form = Path(path).suffix.removeprefix(".").lower()
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with partial_path(path) as partial:
-        if form != "svg":
+    with ExitStack() as stack:
+        partial = stack.enter_context(partial_path(path))
+        if form == "svg":  # the names of its elements are random unless this global option is set
+            stack.enter_context(_SVG_LOCK)
+            stack.enter_context(rc_context({"svg.hashsalt": "spxflow"}))
+        try:
             figure.savefig(partial, format=form, metadata=undated.get(form), dpi=dpi)
-            return
-        from matplotlib import rc_context
-
-        # The names of SVG elements are random unless this global option is set.
-        with _SVG_LOCK, rc_context({"svg.hashsalt": "spxflow"}):
-            figure.savefig(partial, format=form, metadata=undated[form], dpi=dpi)
-
-
-def _title(records: Sequence[Mapping[str, Any]], drawn: Points, source: Mapping[str, Any]) -> str:
-    counts = [
-        (drawn.good.sum(), "good"),
-        (drawn.limit.sum(), "upper limits"),
-        (drawn.rejected.sum(), "rejected"),
-        (len(records) - len(drawn), "without a flux"),
-    ]
-    told = [exposures_in_words(len(records)), *(f"{count} {what}" for count, what in counts if count)]
-    return f"{source['name']}   (ICRS {source['ra_deg']:.5f}, {source['dec_deg']:+.5f})\n{', '.join(told)}"
+        except RuntimeError as error:
+            if not rcParams["text.usetex"]:
+                raise
+            raise ConfigError(f"text.usetex of matplotlibrc: {' '.join(str(error).split())[:200]}") from None
 
 
 # --- panels ------------------------------------------------------------------------------------
@@ -166,14 +141,16 @@ class _Panel:
 def _draw_spectrum(
     axes: Axes, bar_axes: Axes, drawn: Points, settings: PlotSettings, limits: tuple[float, float]
 ) -> None:
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.dates import AutoDateFormatter, AutoDateLocator
 
     axes.set_label("spectrum")
     bar_axes.set_label("date_colorbar")
     days = _as_dates(drawn.mjd)
-    mappable = _mappable(settings.date_cmap, Normalize(*apart(days, LEAST_DAYS)))
+    mappable = ScalarMappable(Normalize(*plot_points.apart(days, LEAST_DAYS)), settings.date_cmap)
     axes.set_xscale(settings.wavelength_scale)
-    axes.set_xlim(*padded(drawn.wavelength_um, LEAST_UM, settings.wavelength_scale))
+    axes.set_xlim(*plot_points.padded(drawn.wavelength_um, LEAST_UM, settings.wavelength_scale))
     _draw_points(_Panel(axes, drawn.wavelength_um, days, mappable, limits), drawn, settings)
     axes.set_xlabel("wavelength (µm)")
     _value_label(axes, settings)
@@ -181,7 +158,9 @@ def _draw_spectrum(
     if settings.band_shading:
         _shade_bands(axes)
     bar = axes.figure.colorbar(mappable, cax=bar_axes, label="date (UTC)")
-    _date_ticks(bar.ax.yaxis, most=7)
+    locator = AutoDateLocator(minticks=3, maxticks=7)
+    bar.ax.yaxis.set_major_locator(locator)
+    bar.ax.yaxis.set_major_formatter(AutoDateFormatter(locator))
 
 
 def _draw_lightcurve(
@@ -192,17 +171,18 @@ def _draw_lightcurve(
     settings: PlotSettings,
     limits: tuple[float, float],
 ) -> None:
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
 
     norm = LogNorm if settings.wavelength_scale == "log" else Normalize
-    mappable = _mappable(settings.wavelength_cmap, norm(*apart(drawn.wavelength_um, LEAST_UM)))
+    mappable = ScalarMappable(norm(*plot_points.apart(drawn.wavelength_um, LEAST_UM)), settings.wavelength_cmap)
     bar_axes.set_label("wavelength_colorbar")
     widths = _segment_widths(segments)
     panels[int(np.argmax(widths))].set_xlabel("MJD (UTC)")
     for axes, (first, last), width in zip(panels, segments, widths, strict=True):
         own = drawn.chosen((drawn.mjd >= first) & (drawn.mjd <= last))
         axes.set_label("lightcurve")
-        axes.set_xlim(*padded(own.mjd, LEAST_DAYS))
+        axes.set_xlim(*plot_points.padded(own.mjd, LEAST_DAYS))
         _draw_points(_Panel(axes, own.mjd, own.wavelength_um, mappable, limits), own, settings)
         _time_ticks(axes, width * _PANELS_WIDTH * axes.figure.bbox.width / axes.figure.dpi)
     _value_label(panels[0], settings)
@@ -224,33 +204,21 @@ def _draw_points(panel: _Panel, drawn: Points, settings: PlotSettings) -> None:
 
 
 def _draw_markers(panel: _Panel, drawn: Points, shown: np.ndarray, settings: PlotSettings) -> None:
-    grey = np.broadcast_to(_grey_rgba(), panel.colours.shape)
+    def scatter(one: np.ndarray, size: float, marker: Any, gid: str, **style: Any) -> None:
+        style |= {"marker": marker, "gid": gid, "alpha": settings.marker_alpha}
+        panel.axes.scatter(panel.x[one], drawn.value[one], s=size**2, **style)
+
     if settings.show_rejected:
-        one = shown & drawn.rejected
+        one, size = shown & drawn.rejected, settings.marker_size_rejected
+        grey = np.broadcast_to(_GREY, panel.colours.shape)
         _error_bars(panel, drawn, one, grey, settings)
-        size = settings.marker_size_rejected
-        _scatter(panel, drawn, one, settings, size, "x", "rejected", color=grey[one], linewidths=0.25 * size)
+        scatter(one, size, "x", "rejected", color=grey[one], linewidths=0.25 * size)
     one, size = shown & drawn.limit, settings.marker_size_upper_limit
     outline = {"facecolors": "none", "edgecolors": panel.colours[one], "linewidths": 0.2 * size}
-    _scatter(panel, drawn, one, settings, 2 * size, _limit_marker(), "upper limits", **outline)
+    scatter(one, 2 * size, _limit_marker(), "upper limits", **outline)
     one = shown & drawn.good
     _error_bars(panel, drawn, one, panel.colours, settings)
-    size = settings.marker_size_good
-    _scatter(panel, drawn, one, settings, size, "o", "good", color=panel.colours[one], linewidths=0, zorder=3)
-
-
-def _scatter(
-    panel: _Panel,
-    drawn: Points,
-    one: np.ndarray,
-    settings: PlotSettings,
-    size: float,
-    marker: Any,
-    gid: str,
-    **style: Any,
-) -> None:
-    alpha = settings.marker_alpha
-    panel.axes.scatter(panel.x[one], drawn.value[one], s=size**2, marker=marker, alpha=alpha, gid=gid, **style)
+    scatter(one, settings.marker_size_good, "o", "good", color=panel.colours[one], linewidths=0, zorder=3)
 
 
 def _error_bars(panel: _Panel, drawn: Points, one: np.ndarray, colours: np.ndarray, settings: PlotSettings) -> None:
@@ -300,7 +268,7 @@ def _draw_cells(panel: _Panel, value: np.ndarray, one: np.ndarray, gid: str, alp
     )
     rgba = panel.mappable.to_rgba(np.asarray(cells.get_array()))
     if gid == "rejected":
-        rgba[:] = _grey_rgba()
+        rgba[:] = _GREY
     rgba[:, 3] = alpha * (0.25 + 0.75 * np.log1p(inside) / np.log1p(max(inside)))
     cells.set_array(None)
     cells.set(**{"facecolor": "none", "edgecolor": rgba} if gid == "upper limits" else {"facecolor": rgba})
@@ -309,16 +277,10 @@ def _draw_cells(panel: _Panel, value: np.ndarray, one: np.ndarray, gid: str, alp
 def _mark_outside(panel: _Panel, drawn: Points, settings: PlotSettings) -> None:
     """Carets at the edge, and how many they are, for points beyond the range shown."""
     low, high = panel.limits
-    colours = np.where(drawn.rejected[:, None], _grey_rgba(), panel.colours)
+    colours = np.where(drawn.rejected[:, None], _GREY, panel.colours)
     kept = ~drawn.rejected | settings.show_rejected
-    brighter, fainter = (
-        (drawn.value < low, drawn.value > high)
-        if settings.magnitude
-        else (
-            drawn.value > high,
-            drawn.value < low,
-        )
-    )
+    larger, smaller = drawn.value > high, drawn.value < low
+    brighter, fainter = (smaller, larger) if settings.magnitude else (larger, smaller)
     for beyond, where, marker, height, text_height in (
         (brighter & kept, "above", "^", 0.985, 0.955),
         (fainter & kept, "below", "v", 0.015, 0.045),
@@ -374,12 +336,6 @@ def _limit_marker() -> Any:
     strokes = [((-0.5, 0), (0.5, 0)), ((0, 0), (0, -1.4)), ((-0.35, -0.95), (0, -1.4)), ((0, -1.4), (0.35, -0.95))]
     vertices = [end for stroke in strokes for end in stroke]
     return Outline(vertices, [Outline.MOVETO, Outline.LINETO] * len(strokes))
-
-
-def _grey_rgba() -> np.ndarray:
-    from matplotlib.colors import to_rgba
-
-    return np.array(to_rgba(_GREY))
 
 
 def _shade_bands(axes: Axes) -> None:
@@ -455,12 +411,6 @@ def _value_label(axes: Axes, settings: PlotSettings) -> None:
     axes.set_ylabel("AB magnitude" if settings.magnitude else "flux density (µJy)")
 
 
-def _mappable(cmap: str, norm: Any) -> Any:
-    from matplotlib.cm import ScalarMappable
-
-    return ScalarMappable(norm=norm, cmap=cmap)
-
-
 def _mjd_epoch() -> float:
     """MJD 0 in matplotlib's day numbers (their epoch is an option of ``matplotlibrc``)."""
     from matplotlib.dates import date2num
@@ -476,45 +426,29 @@ def _from_dates(days: Any) -> np.ndarray:
     return np.asarray(days) - _mjd_epoch()
 
 
-def _date_ticks(axis: Any, most: int) -> None:
-    from matplotlib.dates import AutoDateFormatter, AutoDateLocator
-
-    locator = AutoDateLocator(minticks=min(3, most), maxticks=most)
-    axis.set_major_locator(locator)
-    axis.set_major_formatter(AutoDateFormatter(locator))
-
-
 def _time_ticks(axes: Axes, width_in: float) -> None:
     """MJD below, calendar dates above; labels that fit inside a panel of this width, in inches."""
     from matplotlib.dates import AutoDateFormatter, AutoDateLocator, num2date
     from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 
     first, last = axes.get_xlim()
-    fits = _Fits(first, last, width_in)
     most = max(2, int(width_in / _INCHES_A_TICK))
-    axes.xaxis.set_major_locator(FixedLocator(fits.of(MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(first, last))))
+
+    def fitting(ticks: Any, letters: int) -> list[float]:
+        """Those whose labels of so many letters end inside the panel; the middle day when none does."""
+        half = 0.5 * letters * _LETTER_IN / width_in * (last - first)
+        kept = [float(tick) for tick in ticks if first + half <= tick <= last - half]
+        return kept or [float(round(0.5 * (first + last)))]
+
+    ticks = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(first, last)
+    axes.xaxis.set_major_locator(FixedLocator(fitting(ticks, letters=5)))
     axes.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     locator = AutoDateLocator(minticks=2, maxticks=max(2, most * 2 // 3))
     days = locator.tick_values(*(num2date(day) for day in _as_dates([first, last])))
     dates = axes.secondary_xaxis("top", functions=(_as_dates, _from_dates))
     dates.tick_params(axis="x", labelbottom=False, labeltop=True, bottom=False, top=True)
-    dates.xaxis.set_major_locator(FixedLocator(list(_as_dates(fits.of(_from_dates(days), letters=10)))))
+    dates.xaxis.set_major_locator(FixedLocator(list(_as_dates(fitting(_from_dates(days), letters=10)))))
     dates.xaxis.set_major_formatter(AutoDateFormatter(locator))
-
-
-@dataclass(frozen=True)
-class _Fits:
-    """Which ticks of an axis from ``first`` to ``last`` have labels that end inside it."""
-
-    first: float
-    last: float
-    width_in: float
-
-    def of(self, ticks: Any, letters: int = 5) -> list[float]:
-        """Those of the ticks that do, labels having so many letters; the middle day when none does."""
-        half = 0.5 * letters * _LETTER_IN / self.width_in * (self.last - self.first)
-        kept = [float(tick) for tick in ticks if self.first + half <= tick <= self.last - half]
-        return kept or [float(round(0.5 * (self.first + self.last)))]
 
 
 def _wavelength_ticks(axis: Any, scale: str, low: float, high: float) -> None:

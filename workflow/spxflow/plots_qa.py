@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spxflow.plots import save
+from spxflow.settings import Section
 from spxflow.stamps import Stamp
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ _WRAP = 30  # characters
 
 
 @dataclass(frozen=True)
-class QaSettings:
+class QaSettings(Section):
     """Section ``qa`` of the configuration.
 
     ``exposures`` names exposures as ``2025W25_1B_0062_1D3``; without any, the ``count`` whose PSF fits are worst are
@@ -32,10 +31,6 @@ class QaSettings:
     stamp_px: int = 15
     cmap: str = "viridis"
     residual_cmap: str = "RdBu_r"
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> QaSettings:
-        return cls(**{**options, "exposures": tuple(options["exposures"])})
 
 
 def choose(records: Sequence[Mapping[str, Any]], settings: QaSettings) -> list[Mapping[str, Any]]:
@@ -52,13 +47,10 @@ def exposure_name(record: Mapping[str, Any]) -> str:
     return f"{record['obs_id']}{record['band']}"
 
 
-def qa_sheet(
-    shown: Sequence[tuple[Mapping[str, Any], Stamp | None]],
-    path: Path | str,
-    source: Mapping[str, Any],
-    settings: QaSettings,
-) -> None:
-    """Write the sheet; PNG, PDF or SVG by the suffix.
+def qa_figure(
+    shown: Sequence[tuple[Mapping[str, Any], Stamp | None]], source: Mapping[str, Any], settings: QaSettings
+) -> Figure:
+    """The sheet: three pictures and a text for each exposure, two exposures a line.
 
     Parameters
     ----------
@@ -67,13 +59,6 @@ def qa_sheet(
     source
         Fields of the source; ``name`` is shown.
     """
-    save(qa_figure(shown, source, settings), path)
-
-
-def qa_figure(
-    shown: Sequence[tuple[Mapping[str, Any], Stamp | None]], source: Mapping[str, Any], settings: QaSettings
-) -> Figure:
-    """The figure that :func:`qa_sheet` writes: three pictures and a text for each exposure, two exposures a line."""
     from matplotlib.figure import Figure
 
     blocks = min(2, max(1, len(shown)))

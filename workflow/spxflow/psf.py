@@ -13,10 +13,9 @@ The middle sample is where the source is; nothing is recentred and nothing renor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from functools import lru_cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +24,6 @@ Array = NDArray[np.floating]
 
 _PAD = 12  # samples by which the ends are continued; a quintic spline's memory fades by 0.43 a sample
 _TAPS = np.arange(-2, 4)
-
-
-class PsfModel(Protocol):
-    """What a measurement needs of a PSF."""
-
-    @property
-    def radius_px(self) -> float:
-        """Half the side of the footprint, native pixels."""
-
-    def stamp(self, x: float, y: float, x0: int, y0: int, nx: int, ny: int) -> Array:
-        """Share of the total flux in each pixel of a window; see :meth:`OpticalPsf.stamp`."""
-
-    def total(self, x: float, y: float) -> float:
-        """Flux in the whole footprint of the model for a source at (x, y); about 1."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +39,14 @@ class ZoneGrid:
     x_centres: tuple[float, ...]
     y_centres: tuple[float, ...]
 
-    @property
-    def n_planes(self) -> int:
-        return len(self.x_centres) * len(self.y_centres)
-
-    def blend(self, x: float, y: float, plane: Callable[[int], Array]) -> Array:
+    def blend(self, x: float, y: float, planes: Array) -> Array:
         """Bilinear mean of the planes around detector position (x, y); constant beyond the outer centres."""
-        blended: Array | None = None
-        for iy, weight_y in _neighbours(y, self.y_centres):
-            for ix, weight_x in _neighbours(x, self.x_centres):
-                part = plane(iy * len(self.x_centres) + ix) * (weight_x * weight_y)
-                blended = part if blended is None else blended + part
-        assert blended is not None
-        return blended
+        parts = (
+            planes[iy * len(self.x_centres) + ix].astype(np.float64) * (weight_x * weight_y)
+            for iy, weight_y in _neighbours(y, self.y_centres)
+            for ix, weight_x in _neighbours(x, self.x_centres)
+        )
+        return reduce(np.add, parts)
 
 
 def _neighbours(position: float, centres: tuple[float, ...]) -> list[tuple[int, float]]:
@@ -81,7 +61,7 @@ def _neighbours(position: float, centres: tuple[float, ...]) -> list[tuple[int, 
 
 
 @dataclass(frozen=True)
-class _OversampledPsf:
+class PsfModel(ABC):
     """A PSF as cube of oversampled planes, one a zone.
 
     Attributes
@@ -105,17 +85,7 @@ class _OversampledPsf:
 
     def total(self, x: float, y: float) -> float:
         """Flux in the whole footprint of the model for a source at (x, y); about 1."""
-        return float(self._blended(x, y).sum())
-
-    def _blended(self, x: float, y: float) -> Array:
-        return self.zones.blend(x, y, lambda index: self.planes[index].astype(np.float64))
-
-
-@dataclass(frozen=True)
-class OpticalPsf(_OversampledPsf):
-    """PSF without the pixel response (QR2, HDU ``PSF``): samples hold the flux within themselves."""
-
-    oversampling: int = 10
+        return float(self.zones.blend(x, y, self.planes).sum())
 
     def stamp(self, x: float, y: float, x0: int, y0: int, nx: int, ny: int) -> Array:
         """Share of the total flux of a source in each pixel of a window.
@@ -132,43 +102,47 @@ class OpticalPsf(_OversampledPsf):
         ndarray, shape (ny, nx)
             Dimensionless; 0 outside the footprint of the model.
         """
-        blended = self._blended(x, y)
-        n = blended.shape[0]
-        along_x = _integrals(n, self.oversampling, x0 - x, nx)
-        along_y = _integrals(n, self.oversampling, y0 - y, ny)
-        return along_y @ blended @ along_x.T
+        blended = self.zones.blend(x, y, self.planes)
+        return self._along(y0 - y, ny) @ blended @ self._along(x0 - x, nx).T
+
+    @abstractmethod
+    def _along(self, first: float, count: int) -> Array:
+        """Matrix from the samples along an axis to ``count`` native pixels.
+
+        ``first`` is the centre of the first one relative to the source, native pixels.
+        """
 
 
 @dataclass(frozen=True)
-class EffectivePsf(_OversampledPsf):
+class OpticalPsf(PsfModel):
+    """PSF without the pixel response (QR2, HDU ``PSF``): samples hold the flux within themselves."""
+
+    oversampling: int = 10
+
+    def _along(self, first: float, count: int) -> Array:
+        """Integrals over the pixels."""
+        n = self.planes.shape[-1]
+        borders = (first - 0.5 + np.arange(count + 1)) * self.oversampling + n / 2
+        return np.diff(_interpolation(borders, _cumulative_spline(n)), axis=0)
+
+
+@dataclass(frozen=True)
+class EffectivePsf(PsfModel):
     """PSF with the pixel response (QR3, HDU ``EPSF``), planes of about unit sum."""
 
     oversampling: int = 5
 
     def stamp(self, x: float, y: float, x0: int, y0: int, nx: int, ny: int) -> Array:
-        """Share of the total flux of a source in each pixel of a window; see :meth:`OpticalPsf.stamp`."""
-        blended = self._blended(x, y)
-        n = blended.shape[0]
-        along_x = _samples(n, self.oversampling, x0 - x, nx)
-        along_y = _samples(n, self.oversampling, y0 - y, ny)
-        return self.oversampling**2 * (along_y @ blended @ along_x.T)
+        """Share of the total flux of a source in each pixel of a window; see :meth:`PsfModel.stamp`."""
+        return self.oversampling**2 * super().stamp(x, y, x0, y0, nx, ny)
 
-
-def _integrals(n: int, oversampling: int, first: float, count: int) -> Array:
-    """Matrix from n samples to the integrals over ``count`` native pixels.
-
-    ``first`` is the centre of the first native pixel relative to the source, native pixels.
-    """
-    borders = (first - 0.5 + np.arange(count + 1)) * oversampling + n / 2
-    return np.diff(_interpolation(borders, _cumulative_spline(n)), axis=0)
-
-
-def _samples(n: int, oversampling: int, first: float, count: int) -> Array:
-    """Matrix from n samples to the values at the centres of ``count`` native pixels."""
-    positions = (first + np.arange(count)) * oversampling + (n - 1) / 2
-    matrix = _interpolation(positions, _value_spline(n))
-    matrix[np.abs(positions - (n - 1) / 2) > n / 2] = 0.0
-    return matrix
+    def _along(self, first: float, count: int) -> Array:
+        """Values at the centres of the pixels."""
+        n = self.planes.shape[-1]
+        positions = (first + np.arange(count)) * self.oversampling + (n - 1) / 2
+        matrix = _interpolation(positions, _value_spline(n))
+        matrix[np.abs(positions - (n - 1) / 2) > n / 2] = 0.0
+        return matrix
 
 
 def _interpolation(positions: Array, spline: Array) -> Array:

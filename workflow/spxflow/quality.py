@@ -37,14 +37,11 @@ class Seen:
         weights = self.aperture.weights.flat[self.aperture.every]
         flags = self.scene.flags.flat[self.aperture.every]
         value = int(np.bitwise_or.reduce(flags))
-        names = names_of(value, self.flag_bits)
         bits = [bit for bit in range(value.bit_length()) if value >> bit & 1]
         area = float(weights.sum())
-        fractions = {
-            name: float(weights[(flags >> bit & 1).astype(bool)].sum()) / area
-            for name, bit in zip(names, bits, strict=True)
-        }
-        return {"flags": value, "flag_names": "|".join(names), "flag_fractions": fractions}
+        shares = [float(weights[(flags >> bit & 1).astype(bool)].sum()) / area for bit in bits]
+        fractions = dict(zip(names_of(value, self.flag_bits), shares, strict=True))
+        return {"flags": value, "flag_names": "|".join(fractions), "flag_fractions": fractions}
 
     def bad_pixels_in_words(self) -> str:
         """How many of its pixels are bad, and by which flags: ``2 bad pixels (OUTLIER)``."""

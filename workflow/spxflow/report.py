@@ -19,23 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from spxflow import __version__
+from spxflow import __version__, plot_points
 from spxflow.files import write_atomically
-from spxflow.plot_points import (
-    LEAST_DAYS,
-    LEAST_UM,
-    PlotSettings,
-    Points,
-    apart,
-    exposures_in_words,
-    nothing_to_draw,
-    padded,
-    points,
-    time_segments,
-    value_range,
-)
+from spxflow.plot_points import LEAST_DAYS, LEAST_UM, PlotSettings, Points
 from spxflow.plots_qa import exposure_name
 from spxflow.quality import AB_ZERO_POINT
+from spxflow.settings import Section
 from spxflow.tables import COLUMNS, in_order
 
 Record = Mapping[str, Any]
@@ -50,7 +39,7 @@ _UNMEASURED = "absent"
 
 
 @dataclass(frozen=True)
-class ReportSettings:
+class ReportSettings(Section):
     """Section ``report`` of the configuration.
 
     At most ``max_stamps`` cutouts of ``stamp_px`` pixels a side are put into the page.
@@ -58,10 +47,6 @@ class ReportSettings:
 
     max_stamps: int = 1000
     stamp_px: int = 15
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> ReportSettings:
-        return cls(**options)
 
 
 def exposures_with_stamps(records: Sequence[Record], settings: ReportSettings) -> list[Record]:
@@ -102,14 +87,14 @@ def write_report(
         Result of :func:`spxflow.variability.variability`.
     """
     ordered = in_order(records)
-    data = _page_data(ordered, stamps, plot, spectrum)
+    drawn = plot_points.points(ordered, magnitude=False)
     sections = [_failures(ordered), _variability(variability), _how_made(made)]
     parts = {
         "title": html.escape(str(source["name"])),
         "position": f"ICRS {source['ra_deg']:.6f}, {source['dec_deg']:+.6f} deg",
-        "counts": html.escape(_counts(ordered, data["kinds"])),
+        "counts": html.escape(plot_points.counts_in_words(ordered, drawn)),
         "sections": "\n".join(section for section in sections if section),
-        "data": embedded_json(data),
+        "data": embedded_json(_page_data(ordered, drawn, stamps, plot, spectrum)),
         "style": _asset("report.css"),
         "script": _asset("report.js"),
         "plotly": _plotly(),
@@ -120,8 +105,7 @@ def write_report(
 def embedded_json(content: Any) -> str:
     """JSON that can stand inside a ``script`` element whatever its texts are, and is strict (no NaN)."""
     text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    unsafe = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-    return re.sub("[<>&\u2028\u2029]", lambda match: unsafe[match[0]], text)
+    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
@@ -143,23 +127,27 @@ def _plotly() -> str:
 
 
 def _page_data(
-    records: Sequence[Record], stamps: Mapping[str, Record], plot: PlotSettings, spectrum: Sequence[Record] | None
+    records: Sequence[Record],
+    drawn: Points,
+    stamps: Mapping[str, Record],
+    plot: PlotSettings,
+    spectrum: Sequence[Record] | None,
 ) -> dict[str, Any]:
     many = len(records) > _WHOLE_RECORDS_UP_TO
     shown = [column for column in COLUMNS if not many or column.name in _CORE_COLUMNS]
-    kinds = [_kind(record) for record in records]
-    drawn = points(records, magnitude=False)
+    kinds = np.full(len(records), _UNMEASURED, dtype=object)
+    kinds[drawn.row] = drawn.kind
     return {
         "columns": [column.name for column in shown],
         "units": {column.name: column.unit for column in shown if column.unit},
         "rows": [[_rounded(record[column.name]) for column in shown] for record in records],
         "names": [exposure_name(record) for record in records],
-        "kinds": kinds,
+        "kinds": kinds.tolist(),
         "leading": next((kind for kind in ("good", "limit") if kind in kinds), "rejected"),
         "labels": {"good": "good", "rejected": "rejected", "limit": "upper limit", _UNMEASURED: "no flux"},
         "many": many,
-        "axes": _axes(drawn, points(records, magnitude=True), plot) if len(drawn) else None,
-        "nothing": nothing_to_draw(records),
+        "axes": _axes(drawn, plot_points.points(records, magnitude=True), plot) if len(drawn) else None,
+        "nothing": plot_points.nothing_to_draw(records),
         "magnitude": plot.magnitude,
         "zero_point": AB_ZERO_POINT,
         "wavelength_scale": plot.wavelength_scale,
@@ -176,14 +164,14 @@ def _page_data(
 
 def _axes(fluxes: Points, magnitudes: Points, plot: PlotSettings) -> dict[str, Any]:
     """Ranges of the axes and of the colours, and the gaps in time that are left out."""
-    segments = time_segments(fluxes.mjd, plot.break_gaps_days)
+    segments = plot_points.time_segments(fluxes.mjd, plot.break_gaps_days)
     return {
-        "flux": value_range(fluxes, plot),
-        "magnitude": value_range(magnitudes, plot, magnitude=True)[::-1],
-        "wavelength": padded(fluxes.wavelength_um, LEAST_UM, plot.wavelength_scale),
-        "mjd": padded(fluxes.mjd, LEAST_DAYS),
-        "wavelength_colours": apart(fluxes.wavelength_um, LEAST_UM),
-        "mjd_colours": apart(fluxes.mjd, LEAST_DAYS),
+        "flux": plot_points.value_range(fluxes, plot),
+        "magnitude": plot_points.value_range(magnitudes, plot, magnitude=True)[::-1],
+        "wavelength": plot_points.padded(fluxes.wavelength_um, LEAST_UM, plot.wavelength_scale),
+        "mjd": plot_points.padded(fluxes.mjd, LEAST_DAYS),
+        "wavelength_colours": plot_points.apart(fluxes.wavelength_um, LEAST_UM),
+        "mjd_colours": plot_points.apart(fluxes.mjd, LEAST_DAYS),
         "gaps": [_gap(before[1], after[0]) for before, after in itertools.pairwise(segments)],
     }
 
@@ -192,17 +180,6 @@ def _gap(last: float, first: float) -> list[float]:
     """What is left out of the time axis between two stretches: a day less at either end, or a quarter of it."""
     margin = min(1.0, 0.25 * (first - last))
     return [last + margin, first - margin]
-
-
-def _kind(record: Record) -> str:
-    """How an exposure is drawn."""
-    if record["is_upper_limit"] and record["upper_limit_ujy"] is not None:
-        kind = "limit"
-    elif record["flux_ujy"] is None:
-        return _UNMEASURED
-    else:
-        kind = "good" if record["is_good"] else "rejected"
-    return kind if record["mjd"] is not None and record["wavelength_um"] is not None else _UNMEASURED
 
 
 def _rounded(value: Any) -> Any:
@@ -224,14 +201,6 @@ def _spectrum_columns(spectrum: Sequence[Record]) -> dict[str, list[Any]]:
 
 
 # --- what is on the page without it ------------------------------------------------------------
-
-
-def _counts(records: Sequence[Record], kinds: Sequence[str]) -> str:
-    counts = Counter(kinds)
-    told = {"good": "good", "limit": "upper limits", "rejected": "rejected", _UNMEASURED: "without a flux"}
-    return ", ".join(
-        [exposures_in_words(len(records)), *(f"{counts[kind]} {what}" for kind, what in told.items() if counts[kind])]
-    )
 
 
 def _table(headings: Sequence[str], lines: Iterable[str]) -> str:
@@ -267,13 +236,13 @@ def _failures(records: Sequence[Record]) -> str:
 def _variability(result: Record | None) -> str:
     if result is None or not result["n_repeats"]:
         return ""
-    largest = result["largest_deviation"]
+    largest, excess, ratio = (result[name] for name in ("largest_deviation", "excess_variance", "von_neumann"))
     facts = {
         "exposures with repeats at matched wavelength": f"{result['n_repeats']} in {result['n_groups']} groups",
         "chi-square against constancy": f"{result['chi2']:.1f} for {result['dof']} degrees of freedom",
         "chance of more from a constant source": f"{result['p_value']:.3g}",
-        "relative excess variance": _with_error(result["excess_variance"], result["excess_variance_err"]),
-        "von Neumann ratio": _with_expectation(result["von_neumann"], result["von_neumann_expected"]),
+        "relative excess variance": "-" if excess is None else f"{excess:.2e} ± {result['excess_variance_err']:.2e}",
+        "von Neumann ratio": "-" if ratio is None else f"{ratio:.2f}, {result['von_neumann_expected']:.2f} expected",
         "largest deviation": f"{largest['sigma']:+.1f} standard errors ({largest['obs_id']}{largest['band']}), "
         f"chance among {largest['trials']} trials {largest['p_value']:.3g}",
     }
@@ -285,14 +254,6 @@ def _variability(result: Record | None) -> str:
     if result["note"]:
         facts["note"] = result["note"]
     return f"<section><h2>Variability</h2><table>{''.join(_line(fact) for fact in facts.items())}</table></section>"
-
-
-def _with_error(value: float | None, error: float | None) -> str:
-    return "-" if value is None else f"{value:.2e} ± {error:.2e}"
-
-
-def _with_expectation(value: float | None, expected: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}, {expected:.2f} expected"
 
 
 def _how_made(made: Mapping[str, Any]) -> str:
@@ -340,15 +301,12 @@ def _index_line(entry: Mapping[str, Any], numbers: Sequence[str]) -> str:
     for key in numbers:
         value = entry[key]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            cells.append(f'<td class="number" data-value="{value!r}">{_short(value)}</td>')
+            shown = value if isinstance(value, int) else f"{value:.4g}"
+            cells.append(f'<td class="number" data-value="{value!r}">{shown}</td>')
         else:
             cells.append(f"<td>{html.escape('' if value is None else str(value))}</td>")
     image = f'<img class="thumbnail" loading="lazy" alt="" src="{picture}">' if picture else ""
     return f"<tr>{''.join(cells)}<td>{image}</td></tr>"
-
-
-def _short(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _relative_url(path: Any) -> str:

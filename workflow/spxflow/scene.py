@@ -71,8 +71,9 @@ class Scene:
     zodi_scale: float
     n_variance_repaired: int
 
-    def profile(self, exposure: Exposure, x: float, y: float) -> Array:
-        """Share of the flux of a source in each pixel of the window, the source at window pixel (x, y)."""
+    def profile(self, exposure: Exposure, x: float, y: float, offset_px: tuple[float, float] = (0.0, 0.0)) -> Array:
+        """Share of a source's flux in each pixel of the window, the source at window pixel (x, y) plus the offset."""
+        x, y = x + offset_px[0], y + offset_px[1]
         reach = math.ceil(exposure.psf.radius_px) + 1
         size = self.image.shape[0]
         first_x, first_y = max(math.floor(x) - reach, 0), max(math.floor(y) - reach, 0)
@@ -100,7 +101,12 @@ def cut_out(exposure: Exposure, x: float, y: float, settings: PhotometrySettings
     x_first, y_first = math.floor(x) - (size // 2 - 1), math.floor(y) - (size // 2 - 1)
 
     def window(plane: NDArray[Any], fill: float, dtype: type) -> NDArray[Any]:
-        return _window(plane, x_first, y_first, size, fill, dtype)
+        """Part of a plane, filled up where it leaves the image."""
+        seen = plane[max(y_first, 0) : y_first + size, max(x_first, 0) : x_first + size]
+        below, left = max(-y_first, 0), max(-x_first, 0)
+        part: NDArray[Any] = np.full((size, size), fill, dtype=dtype)
+        part[below : below + seen.shape[0], left : left + seen.shape[1]] = seen
+        return part
 
     image = window(exposure.image, np.nan, np.float64)
     variance = window(exposure.variance, np.nan, np.float64)
@@ -111,7 +117,6 @@ def cut_out(exposure: Exposure, x: float, y: float, settings: PhotometrySettings
     radius2 = (columns - x)[None, :] ** 2 + (rows - y)[:, None] ** 2
 
     good, sky = _masks(image, variance, flags, exposure, settings)
-    good, sky = good & on_image, sky & on_image
 
     if settings.errors.variance_repair == "image":
         n_repaired = _repair_from_image(variance, on_image, exposure.variance)
@@ -161,17 +166,6 @@ def _masks(
     source_bits = mask_of(settings.background_flags, exposure.flag_bits)
     good = good_pixels(image, variance, flags, bad_bits)
     return good, good & ((flags & source_bits) == 0)
-
-
-def _window(plane: NDArray[Any], x_first: int, y_first: int, size: int, fill: float, dtype: type) -> NDArray[Any]:
-    """Square part of a plane, filled up where it leaves the plane."""
-    ny, nx = plane.shape
-    rows, columns = slice(max(y_first, 0), min(y_first + size, ny)), slice(max(x_first, 0), min(x_first + size, nx))
-    part: NDArray[Any] = np.full((size, size), fill, dtype=dtype)
-    part[rows.start - y_first : rows.stop - y_first, columns.start - x_first : columns.stop - x_first] = plane[
-        rows, columns
-    ]
-    return part
 
 
 def _zodi_scale(image: Array, zodi: Array, variance: Array, sky: Mask, n_pixels: int, settings: ZodiSettings) -> float:

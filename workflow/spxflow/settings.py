@@ -1,4 +1,4 @@
-"""Typed options of the measurement, one dataclass a section of the configuration.
+"""Typed options: how a section of the configuration becomes a dataclass, and the sections of the measurement.
 
 Ranges and messages are the business of :mod:`spxflow.config`; here options only get names and types. A section or
 option that is not given has the default below, which is that of ``config/config.yaml``.
@@ -7,14 +7,10 @@ option that is not given has the default below, which is that of ``config/config
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
-
-from spxflow.errors import ConfigError
-from spxflow.mef.flags import KNOWN_FLAGS
 
 BAD_FLAGS: tuple[str | int, ...] = (
     "TRANSIENT",
@@ -40,19 +36,20 @@ _DEFAULT_CUTOUT_PX = 60
 _WIDEST_FWHM_PX = 2.0
 
 
-class _Section:
-    """Built from a mapping of options; sections within it by their own dataclasses."""
+class Section:
+    """A section of the configuration."""
 
     @classmethod
-    def from_mapping(cls, options: Mapping[str, Any]) -> Self:
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """From its options; sections within it by their own dataclasses."""
         values: dict[str, Any] = {}
         for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
             if entry.name not in options:
                 continue
             value = options[entry.name]
             default = None if entry.default_factory is dataclasses.MISSING else entry.default_factory()
-            if isinstance(default, _Section):
-                value = type(default).from_mapping(value or {})
+            if isinstance(default, Section):
+                value = type(default).from_options(value or {})
             elif isinstance(value, list):
                 value = tuple(value)
             values[entry.name] = value
@@ -60,7 +57,7 @@ class _Section:
 
 
 @dataclass(frozen=True)
-class ApertureSettings(_Section):
+class ApertureSettings(Section):
     """Section ``photometry.aperture``: the size of the circular aperture."""
 
     method: str = "fwhm"  # fwhm: diameter_fwhm x PSF FWHM of the exposure; fixed: diameter_px
@@ -69,7 +66,7 @@ class ApertureSettings(_Section):
 
 
 @dataclass(frozen=True)
-class BackgroundSettings(_Section):
+class BackgroundSettings(Section):
     """Section ``photometry.background``: where the local background of the aperture is taken, and how."""
 
     method: str = "annulus"  # annulus or window
@@ -87,7 +84,7 @@ class BackgroundSettings(_Section):
 
 
 @dataclass(frozen=True)
-class ZodiSettings(_Section):
+class ZodiSettings(Section):
     """Section ``photometry.zodi``: the zodiacal light model."""
 
     subtract: str = "scaled"  # scaled, as_is or none
@@ -98,7 +95,7 @@ class ZodiSettings(_Section):
 
 
 @dataclass(frozen=True)
-class PsfSettings(_Section):
+class PsfSettings(Section):
     """Section ``photometry.psf``: the forced PSF fit."""
 
     radius_px: float = 4.0
@@ -108,7 +105,7 @@ class PsfSettings(_Section):
 
 
 @dataclass(frozen=True)
-class NeighbourSettings(_Section):
+class NeighbourSettings(Section):
     """Section ``photometry.neighbours``: what becomes of known sources near the target."""
 
     radius_px: float = 6.0
@@ -117,7 +114,7 @@ class NeighbourSettings(_Section):
 
 
 @dataclass(frozen=True)
-class ErrorSettings(_Section):
+class ErrorSettings(Section):
     """Section ``errors``."""
 
     rescale: bool = False
@@ -126,7 +123,7 @@ class ErrorSettings(_Section):
 
 
 @dataclass(frozen=True)
-class PhotometrySettings(_Section):
+class PhotometrySettings(Section):
     """Sections ``photometry`` and ``errors``: everything a measurement depends on."""
 
     estimators: tuple[str, ...] = ("psf", "aperture")
@@ -145,17 +142,8 @@ class PhotometrySettings(_Section):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """From the whole configuration, or the two sections of it.
-
-        Raises
-        ------
-        ConfigError
-            For a flag that no release has.
-        """
-        settings = cls.from_mapping({**config.get("photometry", {}), "errors": config.get("errors", {})})
-        for option in ("bad_flags", "background_flags"):
-            _refuse_unknown_flags(option, getattr(settings, option))
-        return settings
+        """From the whole configuration, or the two sections of it."""
+        return cls.from_options({**config.get("photometry", {}), "errors": config.get("errors", {})})
 
     @property
     def needs_whole_image(self) -> bool:
@@ -180,24 +168,11 @@ class PhotometrySettings(_Section):
         return needed + needed % 2
 
 
-def _refuse_unknown_flags(option: str, flags: tuple[str | int, ...]) -> None:
-    for flag in flags:
-        if (isinstance(flag, int) and not 0 <= flag <= 31) or (isinstance(flag, str) and flag not in KNOWN_FLAGS):
-            near = difflib.get_close_matches(str(flag), KNOWN_FLAGS, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ConfigError(f"photometry.{option}: got {flag}, takes names of flags or bits from 0 to 31{hint}")
-
-
 @dataclass(frozen=True)
-class QualitySettings(_Section):
+class QualitySettings(Section):
     """Section ``quality``: which points are good."""
 
     min_snr: float = 5.0
     upper_limit_sigma: float = 3.0
     statuses: tuple[str, ...] = ("ok", "flagged")
     max_chi2_dof: float | None = None
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """From the whole configuration."""
-        return cls.from_mapping(config.get("quality", {}))

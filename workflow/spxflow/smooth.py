@@ -49,14 +49,6 @@ class SmoothSpectrum:
         return np.nan_to_num(self.residual / (self.residual_error * self.scale))
 
 
-@dataclass(frozen=True)
-class _LocalFit:
-    value: np.ndarray
-    slope: np.ndarray
-    slope_variance: np.ndarray
-    smoother: np.ndarray  # (m, n): value = smoother @ y
-
-
 def smooth_spectrum(
     x: np.ndarray, y: np.ndarray, error: np.ndarray, half_width: float, reach: float = _MAX_HALF_WIDTH
 ) -> SmoothSpectrum:
@@ -78,18 +70,14 @@ def smooth_spectrum(
     weight = 1.0 / smooth_variance(x, error)
     widths = _half_widths(nodes, x, half_width, reach)
     trust = _trust(_median_deviation(x, y, error, half_width))
-    fit = _local_fit(nodes, x, y, weight * trust, widths, error)
-    for _ in range(_ITERATIONS):
-        residual, residual_error = _left_out_residuals(fit, nodes, x, y, error, at_points)
+    for _ in range(_ITERATIONS + 1):
+        smoother, gradient = _line_weights(nodes, x, weight * trust, widths)
+        residual, residual_error = _left_out_residuals(smoother, nodes, x, y, error, at_points)
         trust = _trust(residual / residual_error)
-        fit = _local_fit(nodes, x, y, weight * trust, widths, error)
-    residual, residual_error = _left_out_residuals(fit, nodes, x, y, error, at_points)
     scale = max(1.0, _spread(residual / residual_error))
-    value, slope, slope_variance = fit.value, fit.slope, fit.slope_variance
+    value, slope, slope_variance = smoother @ y, gradient @ y, gradient**2 @ error**2
     if not at_points:
-        value, slope, slope_variance = (
-            np.interp(x, nodes, node_values) for node_values in (value, slope, slope_variance)
-        )
+        value, slope, slope_variance = (np.interp(x, nodes, values) for values in (value, slope, slope_variance))
     return SmoothSpectrum(value, slope, slope_variance, residual, residual_error, scale)
 
 
@@ -129,14 +117,6 @@ def _half_widths(nodes: np.ndarray, x: np.ndarray, half_width: float, reach: flo
     return np.minimum(np.maximum(half_width, needed), reach)
 
 
-def _local_fit(
-    nodes: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray, widths: np.ndarray, error: np.ndarray
-) -> _LocalFit:
-    """Weighted least-squares lines around each node."""
-    smoother, gradient = _line_weights(nodes, x, weight, widths)
-    return _LocalFit(smoother @ y, gradient @ y, gradient**2 @ error**2, smoother)
-
-
 def _line_weights(
     nodes: np.ndarray, x: np.ndarray, weight: np.ndarray, widths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -157,16 +137,16 @@ def _line_weights(
 
 
 def _left_out_residuals(
-    fit: _LocalFit, nodes: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray, at_points: bool
+    smoother: np.ndarray, nodes: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray, at_points: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Residuals from the fit without the point itself, and their standard errors."""
-    variance = fit.smoother**2 @ error**2
+    value, variance = smoother @ y, smoother**2 @ error**2
     if not at_points:
-        return y - np.interp(x, nodes, fit.value), np.sqrt(error**2 + np.interp(x, nodes, variance))
-    own = np.diagonal(fit.smoother)
+        return y - np.interp(x, nodes, value), np.sqrt(error**2 + np.interp(x, nodes, variance))
+    own = np.diagonal(smoother)
     others = variance - own**2 * error**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        residual = np.where(own < 0.95, (y - fit.value) / (1.0 - own), np.nan)
+        residual = np.where(own < 0.95, (y - value) / (1.0 - own), np.nan)
         residual_error = np.sqrt(error**2 + others / (1.0 - own) ** 2)
     return residual, residual_error
 

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spxflow import __version__
+from spxflow.settings import Section
 from spxflow.smooth import SmoothSpectrum, slope_weights, smooth_spectrum, smooth_variance
-from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
+from spxflow.tables import FLUX_UCD, Column
 
 _SIGNIFICANCE = 0.001  # chance of a chi-square from which on a channel's own scatter is believed
 _SCATTER_ITERATIONS = 5
@@ -29,7 +28,7 @@ _TELLING_SIGMA = 4.0
 
 
 @dataclass(frozen=True)
-class SpectrumSettings:
+class SpectrumSettings(Section):
     """Section ``spectrum`` of the configuration.
 
     ``statuses`` names the exposures that enter; there is no cut in signal-to-noise ratio, which would bias faint
@@ -41,10 +40,6 @@ class SpectrumSettings:
     outlier_sigma: float = 5.0
     smoothing_channels: float = 1.5
     pass_gap_days: float = 40.0
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> SpectrumSettings:
-        return cls(**{**options, "statuses": tuple(options["statuses"])})
 
 
 @dataclass(frozen=True)
@@ -206,7 +201,7 @@ def _denies_line(profile: np.ndarray, raised: np.ndarray, noise: np.ndarray, own
 
 # --- channels ----------------------------------------------------------------------------------
 
-COLUMNS: tuple[Column, ...] = (
+COLUMNS: tuple[Column, ...] = (  # axis, flux and uncertainty first, as specutils looks for them
     Column(
         "wavelength_um", "float", "um", "em.wl.central;meta.main", "wavelength of the channel, where the flux holds"
     ),
@@ -436,12 +431,3 @@ def _empty_row(channel: Channel, survey_pass: int) -> dict[str, Any]:
     for name in ("wavelength_um", "bandwidth_um", "band", "channel", "wavelength_min_um", "wavelength_max_um"):
         row[name] = getattr(channel, name)
     return {**row, "n_used": 0, "n_rejected": 0, "survey_pass": survey_pass}
-
-
-def write_spectrum(rows: Sequence[Mapping[str, Any]], path: Path | str, source: Mapping[str, Any]) -> None:
-    """Write a spectrum in the format that the suffix names (:func:`spxflow.tables.write_table`).
-
-    The first columns are spectral axis, flux and uncertainty, as specutils looks for them.
-    """
-    metadata = {"title": "SPHEREx spectrum", **source_metadata(source), "software": f"spxflow {__version__}"}
-    write_table(rows, path, COLUMNS, metadata)

@@ -6,14 +6,13 @@ import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spxflow.measure import UJY_PER_ARCSEC2
-from spxflow.mef import Calibration, Exposure, SkyWindow, read_exposure
+from spxflow.mef import Exposure, mask_of
 from spxflow.scene import good_pixels
 
 Array = NDArray[np.float64]
@@ -68,29 +67,6 @@ class Stamp:
         return _RESIDUAL_SIGMAS * self.noise
 
 
-def read_stamp(
-    path: Path | str,
-    record: Mapping[str, Any],
-    bad_flags: Iterable[str | int],
-    size_px: int,
-    calibration: Calibration | None = None,
-    offset_px: Sequence[float] = (0.0, 0.0),
-) -> Stamp | None:
-    """The stamp of a measured exposure from its file; None when the record has no place on the image.
-
-    The arguments are those of :func:`make_stamp`.
-
-    Raises
-    ------
-    spxflow.mef.InvalidFile, OSError
-        When the file cannot be read.
-    """
-    if record["solid_angle_arcsec2"] is None:
-        return None
-    around = SkyWindow(record["ra_deg"], record["dec_deg"], size_px + 2)
-    return make_stamp(read_exposure(path, calibration, around), record, bad_flags, size_px, offset_px)
-
-
 def make_stamp(
     exposure: Exposure,
     record: Mapping[str, Any],
@@ -121,12 +97,12 @@ def make_stamp(
     inside = np.ix_(np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1))
 
     scale, variance = record["zodi_scale"] or 0.0, exposure.variance[inside]
-    sky = _background(record) + (scale * exposure.zodi[inside] if scale else 0.0)
+    sky = _first(record, "psf_background_mjysr", "background_mjysr") + (scale * exposure.zodi[inside] if scale else 0.0)
     image = np.where(on_image, exposure.image[inside] - sky, np.nan).astype(np.float64)
-    good = good_pixels(image, variance, exposure.flags[inside], exposure.mask_of(bad_flags))
+    good = good_pixels(image, variance, exposure.flags[inside], mask_of(bad_flags, exposure.flag_bits))
     x_model, y_model = record["x_det"] + offset_px[0], record["y_det"] + offset_px[1]
     share = exposure.psf.stamp(x_model, y_model, first_x, first_y, size_px, size_px)
-    flux = next((record[name] for name in ("psf_flux_ujy", "flux_ujy") if record[name] is not None), 0.0)
+    flux = _first(record, "psf_flux_ujy", "flux_ujy")
     return Stamp(
         image=image,
         model=flux / (UJY_PER_ARCSEC2 * record["solid_angle_arcsec2"]) * share,
@@ -137,9 +113,10 @@ def make_stamp(
     )
 
 
-def _background(record: Mapping[str, Any]) -> float:
-    levels = (record[name] for name in ("psf_background_mjysr", "background_mjysr"))
-    return next((level for level in levels if level is not None and math.isfinite(level)), 0.0)
+def _first(record: Mapping[str, Any], *names: str) -> float:
+    """The first of some values that is there and finite, or 0."""
+    values = (record[name] for name in names)
+    return next((value for value in values if value is not None and math.isfinite(value)), 0.0)
 
 
 def encode(stamp: Stamp) -> dict[str, Any]:

@@ -232,8 +232,7 @@ def source_metadata(source: Record) -> dict[str, Any]:
 
 def write_lightcurve(records: Iterable[Record], path: Path | str, source: Record) -> None:
     """Write every record, by time and band, in the format that the suffix names (see :func:`write_table`)."""
-    metadata = {"title": "SPHEREx photometry", **source_metadata(source), "software": f"spxflow {__version__}"}
-    write_table(in_order(records), path, COLUMNS, metadata)
+    write_product(in_order(records), path, COLUMNS, "SPHEREx photometry", source)
 
 
 def write_irsa_table(records: Iterable[Record], path: Path | str, source: Record) -> None:
@@ -257,6 +256,14 @@ def write_irsa_table(records: Iterable[Record], path: Path | str, source: Record
 def _publisher_did(record: Record) -> str | None:
     collection = (record["collection"] or "").split("+")[0]
     return f"ivo://irsa.ipac/{collection}?{record['obs_id']}/{record['band']}" if collection else None
+
+
+def write_product(
+    rows: Sequence[Record], path: Path | str, columns: Sequence[Column], title: str, source: Record
+) -> None:
+    """Write a table of a source in the format that the suffix names (see :func:`write_table`)."""
+    metadata = {"title": title, **source_metadata(source), "software": f"spxflow {__version__}"}
+    write_table(rows, path, columns, metadata)
 
 
 def write_table(rows: Sequence[Record], path: Path | str, columns: Sequence[Column], metadata: Record) -> None:

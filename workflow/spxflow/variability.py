@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spxflow import __version__
+from spxflow.settings import Section
 from spxflow.smooth import smooth_spectrum
 from spxflow.spectrum import (
     Samples,
@@ -25,7 +24,7 @@ from spxflow.spectrum import (
     samples_by_band,
     smooth_samples,
 )
-from spxflow.tables import FLUX_UCD, Column, source_metadata, write_table
+from spxflow.tables import FLUX_UCD, Column
 
 _LINE_DEVIATION = 4.0  # from the smooth spectrum, in standard errors
 _LINE_SLOPE = 2.5  # relative slope of an unresolved line's flanks, per channel
@@ -39,7 +38,7 @@ _MIN_GROUP_SNR = 3.0  # relative fluxes need a flux to be relative to
 
 
 @dataclass(frozen=True)
-class VariabilitySettings:
+class VariabilitySettings(Section):
     """Section ``variability`` of the configuration.
 
     ``match_channels`` is the largest difference in wavelength between repeats, in spectral channels;
@@ -48,10 +47,6 @@ class VariabilitySettings:
 
     match_channels: float = 0.3
     systematic_error: float = 0.0
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> VariabilitySettings:
-        return cls(**options)
 
 
 @dataclass(frozen=True)
@@ -291,8 +286,7 @@ def _excess_variance(repeats: Repeats) -> dict[str, Any]:
     if bright.dof < 1:
         return absent
     weight = (bright.reference / bright.error) ** 2
-    dense = np.unique(bright.group, return_inverse=True)[1]
-    norm = float((weight * (1.0 - weight / _summed(weight, dense))).sum())
+    norm = float((weight * (1.0 - weight / _summed(weight, bright.group))).sum())
     excess = (bright.chi2 - bright.dof) / norm
     error = float(np.sqrt(2.0 * bright.dof + 4.0 * norm * max(excess, 0.0)) / norm)
     return {
@@ -453,11 +447,10 @@ def _linked_passes(number: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 def _levels(repeats: Repeats, number: np.ndarray, passes: np.ndarray) -> dict[int, tuple[float, float]]:
     """Relative flux of each pass and its error: least squares with a free level for each group of repeats."""
-    dense = np.unique(repeats.group, return_inverse=True)[1]
     member = (number[:, None] == passes[None, :]).astype(float)
     weight = (repeats.reference / repeats.error) ** 2
-    share = weight / _summed(weight, dense)
-    centred = member - np.stack([_summed(share * column, dense) for column in member.T], axis=1)
+    share = weight / _summed(weight, repeats.group)
+    centred = member - np.stack([_summed(share * column, repeats.group) for column in member.T], axis=1)
     information = centred.T @ (weight[:, None] * centred)
     covariance = np.linalg.pinv(information, rcond=1e-9, hermitian=True)
     level = covariance @ (centred.T @ (weight * repeats.departure / repeats.reference))
@@ -527,9 +520,3 @@ def matched_lightcurve(
         {**names, **{name: values[index].item() for name, values in columns.items()}}
         for index, names in enumerate(named)
     ]
-
-
-def write_matched_lightcurve(rows: Sequence[Mapping[str, Any]], path: Path | str, source: Mapping[str, Any]) -> None:
-    """Write :func:`matched_lightcurve` in the format that the suffix names (:func:`spxflow.tables.write_table`)."""
-    metadata = {"title": "SPHEREx light curves at matched wavelength", **source_metadata(source)}
-    write_table(rows, path, COLUMNS, {**metadata, "software": f"spxflow {__version__}"})

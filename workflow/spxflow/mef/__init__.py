@@ -15,7 +15,6 @@ from spxflow.mef.calibration import (
 from spxflow.mef.exposure import Exposure, Footprint, SkyWindow, read_exposure, validate_file
 from spxflow.mef.flags import KNOWN_FLAGS, mask_of, names_of
 from spxflow.mef.wavelength import Wavelengths, WaveMap, WaveTable
-from spxflow.mef.wcs import TanSip
 
 __all__ = [
     "KNOWN_FLAGS",
@@ -25,7 +24,6 @@ __all__ = [
     "HduExtent",
     "InvalidFile",
     "SkyWindow",
-    "TanSip",
     "WaveMap",
     "WaveTable",
     "Wavelengths",

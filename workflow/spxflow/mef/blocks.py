@@ -6,6 +6,7 @@ sections 3 and 4.4.1).
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 from dataclasses import dataclass
@@ -157,10 +158,7 @@ def _extent(header: bytes, start: int, data_start: int, index: int) -> HduExtent
     gcount = _integer(cards, "GCOUNT", name) if "GCOUNT" in cards else 1
     if min([*axes, pcount, gcount]) < 0:
         raise InvalidFile(f"HDU {name}: a size is negative (NAXISn {axes}, PCOUNT {pcount}, GCOUNT {gcount})")
-    size = 1 if axes else 0
-    for axis in axes:
-        size *= axis
-    size = abs(bitpix) // 8 * gcount * (pcount + size) if axes else 0
+    size = abs(bitpix) // 8 * gcount * (pcount + math.prod(axes)) if axes else 0
     return HduExtent(
         name=name,
         kind=cards.get("XTENSION", "IMAGE"),

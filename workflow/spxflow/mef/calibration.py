@@ -56,9 +56,9 @@ def read_psf(source: Source) -> PsfModel:
     for name in ("PSF", "PSF-DATA-CUBE"):
         if name in layout:
             return optical_psf(layout[name])
-    cubes = [hdu for hdu in layout.hdus.values() if hdu.extent.kind == "IMAGE" and len(hdu.extent.shape) == 3]
+    cubes = [hdu for hdu in layout.values() if hdu.extent.kind == "IMAGE" and len(hdu.extent.shape) == 3]
     if not cubes:
-        raise InvalidFile(f"no PSF cube and no EPSF table (there are {', '.join(layout.hdus)})")
+        raise InvalidFile(f"no PSF cube and no EPSF table (there are {', '.join(layout)})")
     return optical_psf(cubes[0])
 
 
@@ -83,12 +83,7 @@ def read_gain(source: Source) -> NDArray[np.float32]:
 
     Factors outside 0.5-2, which dead and hot pixels have, are replaced by the median of the good ones of their row.
     """
-    return repaired_gain(_detector_map(_only_map(open_layout(source))))
-
-
-def repaired_gain(factors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Gain map with the median of the row, of the good factors only, where a factor is outside 0.5-2."""
-    factors = factors.astype(np.float32)
+    factors = _detector_map(_only_map(open_layout(source))).astype(np.float32)
     factors[~((factors >= _GAIN_LIMITS[0]) & (factors <= _GAIN_LIMITS[1]))] = np.nan
     bad = np.isnan(factors)
     if bad.all():
@@ -100,10 +95,10 @@ def repaired_gain(factors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _only_map(layout: Layout) -> Hdu:
-    for hdu in layout.hdus.values():
+    for hdu in layout.values():
         if hdu.extent.shape == (DETECTOR_SIZE, DETECTOR_SIZE):
             return hdu
-    raise InvalidFile(f"no image of {DETECTOR_SIZE} x {DETECTOR_SIZE} pixels (there are {', '.join(layout.hdus)})")
+    raise InvalidFile(f"no image of {DETECTOR_SIZE} x {DETECTOR_SIZE} pixels (there are {', '.join(layout)})")
 
 
 def _detector_map(hdu: Hdu) -> NDArray[np.floating]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spxflow.mef.blocks import InvalidFile
 from spxflow.mef.calibration import DETECTOR_SIZE, Calibration, effective_psf, optical_psf, wave_table
-from spxflow.mef.flags import mask_of, names_of, read_flag_bits
+from spxflow.mef.flags import read_flag_bits
 from spxflow.mef.header import Header
 from spxflow.mef.layout import Layout, open_layout
 from spxflow.mef.pixels import Window, plane_shape, read_flags, read_plane
@@ -59,11 +59,6 @@ class Footprint:
     x0: int
     y0: int
 
-    def contains(self, ra_deg: float, dec_deg: float) -> bool:
-        """Whether a position (ICRS, degrees) falls on a pixel of the image."""
-        x, y = self.wcs.sky_to_pixel(ra_deg, dec_deg)
-        return bool(-0.5 <= x < self.nx - 0.5 and -0.5 <= y < self.ny - 0.5)
-
 
 @dataclass(frozen=True)
 class Exposure:
@@ -73,12 +68,10 @@ class Exposure:
     ----------
     release, pipeline_version
         ``QR2`` or ``QR3``, and VERSION of the file.
-    obs_id, detector
-        OBSID and detector number, 1-6.
+    detector
+        1-6.
     mjd_begin, mjd_mid, mjd_end
         MJD (UTC) of the exposure.
-    exposure_s
-        Integration time (XPOSURE), s.
     psf_fwhm_arcsec
         Median PSF FWHM of the exposure, arcsec.
     image, variance, zodi
@@ -105,12 +98,10 @@ class Exposure:
 
     release: str
     pipeline_version: str
-    obs_id: str
     detector: int
     mjd_begin: float
     mjd_mid: float
     mjd_end: float
-    exposure_s: float
     psf_fwhm_arcsec: float
     image: NDArray[np.float32]
     variance: NDArray[np.float32]
@@ -129,22 +120,10 @@ class Exposure:
     header: Header = field(repr=False)
     solid_angle_map: NDArray[np.floating] | None = field(default=None, repr=False)
 
-    @property
-    def footprint(self) -> Footprint:
+    def has_pixel(self, x: float, y: float) -> bool:
+        """Whether a 0-based position falls on a pixel of the image at hand."""
         ny, nx = self.image.shape
-        return Footprint(self.wcs, nx, ny, self.x0, self.y0)
-
-    def contains(self, ra_deg: float, dec_deg: float) -> bool:
-        """Whether a position (ICRS, degrees) falls on a pixel of the image."""
-        return self.footprint.contains(ra_deg, dec_deg)
-
-    def mask_of(self, flags: Iterable[str | int]) -> int:
-        """Mask with the bits of flags given by name or number; see :func:`spxflow.mef.flags.mask_of`."""
-        return mask_of(flags, self.flag_bits)
-
-    def names_of(self, value: int) -> tuple[str, ...]:
-        """Names of the flags set in a value of ``flags``."""
-        return names_of(value, self.flag_bits)
+        return bool(-0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5)
 
     def solid_angle_arcsec2(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.floating]:
         """Solid angle of the pixels at 0-based positions of the image at hand, arcsec².
@@ -201,12 +180,10 @@ def read_exposure(
     return Exposure(
         release=release,
         pipeline_version=version,
-        obs_id=header.text("OBSID"),
         detector=detector,
         mjd_begin=header.number("MJD-BEG"),
         mjd_mid=header.number("MJD-AVG"),
         mjd_end=header.number("MJD-END"),
-        exposure_s=header.number("XPOSURE"),
         psf_fwhm_arcsec=_psf_fwhm(header),
         image=image,
         variance=variance,
@@ -322,7 +299,7 @@ def _psf_name(layout: Layout) -> str:
     for name in ("PSF", "EPSF"):
         if name in layout:
             return name
-    raise InvalidFile(f"HDU PSF (QR2) or EPSF (QR3) is missing (there are {', '.join(layout.hdus)}), none was given")
+    raise InvalidFile(f"HDU PSF (QR2) or EPSF (QR3) is missing (there are {', '.join(layout)}), none was given")
 
 
 def _psf(layout: Layout, x: float, y: float) -> PsfModel:

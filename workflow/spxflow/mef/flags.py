@@ -9,65 +9,41 @@ from types import MappingProxyType
 from spxflow.mef.blocks import InvalidFile
 from spxflow.mef.header import Header
 
-#: Bit of every flag that a release uses (facts 1.5). QR2 headers before version 21 lack bits 22-28; CROSSTALK, STREAK
-#: and SATELLITE_HALO came with QR3. A file's own header has the last word on its bits.
-KNOWN_FLAGS: Mapping[str, int] = MappingProxyType(
-    {
-        "TRANSIENT": 0,
-        "OVERFLOW": 1,
-        "SUR_ERROR": 2,
-        "PHANTOM": 4,
-        "REFERENCE": 5,
-        "NONFUNC": 6,
-        "DICHROIC": 7,
-        "MISSING_DATA": 9,
-        "HOT": 10,
-        "COLD": 11,
-        "FULLSAMPLE": 12,
-        "PHANMISS": 14,
-        "NONLINEAR": 15,
-        "PERSIST": 17,
-        "OUTLIER": 19,
-        "CROSSTALK": 20,
-        "SOURCE": 21,
-        "GHOST": 22,
-        "GHOST_FPA": 23,
-        "GHOST_EXT": 24,
-        "STREAK": 25,
-        "BLOOM": 26,
-        "SNOWBALL": 27,
-        "HALO": 28,
-        "SATELLITE_HALO": 29,
-    }
-)
+# Bit of every flag that a release uses (facts 1.5), and what the FLAGS header says of it. QR2 headers before version 21
+# lack bits 22-28; CROSSTALK, STREAK and SATELLITE_HALO came with QR3, whose header says nothing of them.
+_FLAGS = {
+    "TRANSIENT": (0, "transient detected while the ramp was sampled"),
+    "OVERFLOW": (1, "overflow detected while the ramp was sampled"),
+    "SUR_ERROR": (2, "error in onboard processing"),
+    "PHANTOM": (4, "phantom pixel"),
+    "REFERENCE": (5, "reference pixel"),
+    "NONFUNC": (6, "permanently unusable"),
+    "DICHROIC": (7, "low efficiency due to the dichroic"),
+    "MISSING_DATA": (9, "onboard data lost"),
+    "HOT": (10, "hot pixel"),
+    "COLD": (11, "anomalously low signal"),
+    "FULLSAMPLE": (12, "the pixel's full sample history is available"),
+    "PHANMISS": (14, "phantom correction was not applied"),
+    "NONLINEAR": (15, "nonlinearity correction cannot be applied reliably"),
+    "PERSIST": (17, "persistent charge above threshold"),
+    "OUTLIER": (19, "found by outlier detection"),
+    "CROSSTALK": (20, ""),
+    "SOURCE": (21, "on a known source"),
+    "GHOST": (22, "affected by a bright source inside the exposure"),
+    "GHOST_FPA": (23, "affected by a bright source on another detector"),
+    "GHOST_EXT": (24, "affected by a bright source outside the field of view"),
+    "STREAK": (25, ""),
+    "BLOOM": (26, "part of a bloom artefact"),
+    "SNOWBALL": (27, "part of a snowball artefact"),
+    "HALO": (28, "part of a transient halo"),
+    "SATELLITE_HALO": (29, ""),
+}
 
-#: What the FLAGS header says of each flag; nothing is said of those that came with QR3.
-FLAG_MEANINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "TRANSIENT": "transient detected while the ramp was sampled",
-        "OVERFLOW": "overflow detected while the ramp was sampled",
-        "SUR_ERROR": "error in onboard processing",
-        "PHANTOM": "phantom pixel",
-        "REFERENCE": "reference pixel",
-        "NONFUNC": "permanently unusable",
-        "DICHROIC": "low efficiency due to the dichroic",
-        "MISSING_DATA": "onboard data lost",
-        "HOT": "hot pixel",
-        "COLD": "anomalously low signal",
-        "FULLSAMPLE": "the pixel's full sample history is available",
-        "PHANMISS": "phantom correction was not applied",
-        "NONLINEAR": "nonlinearity correction cannot be applied reliably",
-        "PERSIST": "persistent charge above threshold",
-        "OUTLIER": "found by outlier detection",
-        "SOURCE": "on a known source",
-        "GHOST": "affected by a bright source inside the exposure",
-        "GHOST_FPA": "affected by a bright source on another detector",
-        "GHOST_EXT": "affected by a bright source outside the field of view",
-        "BLOOM": "part of a bloom artefact",
-        "SNOWBALL": "part of a snowball artefact",
-        "HALO": "part of a transient halo",
-    }
-)
+#: Bit of every flag that a release uses; a file's own header has the last word on its bits.
+KNOWN_FLAGS: Mapping[str, int] = MappingProxyType({name: bit for name, (bit, _) in _FLAGS.items()})
+
+#: What the FLAGS header says of each flag, where it says anything.
+FLAG_MEANINGS: Mapping[str, str] = MappingProxyType({name: text for name, (_, text) in _FLAGS.items() if text})
 
 _QR3_NAME = re.compile(r"MSKN(\d{4})")
 

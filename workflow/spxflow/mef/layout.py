@@ -88,20 +88,11 @@ class Hdu:
         return names, formats, offsets
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(dict[str, Hdu]):
     """The HDUs of a file by name."""
 
-    hdus: dict[str, Hdu]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.hdus
-
-    def __getitem__(self, name: str) -> Hdu:
-        hdu = self.hdus.get(name)
-        if hdu is None:
-            raise InvalidFile(f"HDU {name} is missing (there are {', '.join(self.hdus)})")
-        return hdu
+    def __missing__(self, name: str) -> Hdu:
+        raise InvalidFile(f"HDU {name} is missing (there are {', '.join(self)})")
 
 
 def open_layout(source: Path | str | bytes) -> Layout:
@@ -120,10 +111,10 @@ def open_layout(source: Path | str | bytes) -> Layout:
         When the file cannot be opened.
     """
     buffer = source if isinstance(source, bytes) else _mapped(source)
-    hdus: dict[str, Hdu] = {}
+    layout = Layout()
     for extent in whole(buffer):
-        hdus.setdefault(extent.name, Hdu(extent, buffer))
-    return Layout(hdus)
+        layout.setdefault(extent.name, Hdu(extent, buffer))
+    return layout
 
 
 def _mapped(path: Path | str) -> Buffer:

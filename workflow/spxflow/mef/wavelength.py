@@ -6,9 +6,7 @@ the raw detector pixel: the celestial distortion (SIP) has no part in them (fact
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from spxflow.mef.blocks import InvalidFile
 
 Array = NDArray[np.floating]
-
-
-class Wavelengths(Protocol):
-    """What gives a wavelength to a detector position."""
-
-    def at(self, x_det: ArrayLike, y_det: ArrayLike) -> tuple[Array, Array]:
-        """Central wavelength and bandwidth, µm; see :meth:`WaveTable.at`."""
+Cell = tuple[NDArray[np.intp], Array]
 
 
 @dataclass(frozen=True)
@@ -64,19 +56,9 @@ class WaveTable:
         wavelength, bandwidth
             µm.
         """
-        ix, fx = _cell(np.asarray(x_det, float) + 1, self.x_knots)
-        iy, fy = _cell(np.asarray(y_det, float) + 1, self.y_knots)
-        lower = self.values[iy, ix] * (1 - fx)[..., None] + self.values[iy, ix + 1] * fx[..., None]
-        upper = self.values[iy + 1, ix] * (1 - fx)[..., None] + self.values[iy + 1, ix + 1] * fx[..., None]
-        both = lower * (1 - fy)[..., None] + upper * fy[..., None]
-        return both[..., 0], both[..., 1]
-
-
-def _cell(position: Array, knots: Array) -> tuple[NDArray[np.intp], Array]:
-    """Index of the knot before a position, and the position in the cell as a fraction of it."""
-    position = np.clip(position, knots[0] - 0.5, knots[-1] + 0.5)
-    index = np.clip(np.searchsorted(knots, position, side="right") - 1, 0, len(knots) - 2)
-    return index, (position - knots[index]) / (knots[index + 1] - knots[index])
+        x = _cell(np.asarray(x_det, float) + 1, self.x_knots, beyond=0.5)
+        y = _cell(np.asarray(y_det, float) + 1, self.y_knots, beyond=0.5)
+        return _bilinear(self.values[..., 0], x, y), _bilinear(self.values[..., 1], x, y)
 
 
 @dataclass(frozen=True)
@@ -97,16 +79,27 @@ class WaveMap:
 
         Bilinear between pixel centres; beyond the outermost centres the value there.
         """
-        x, y = np.asarray(x_det, float), np.asarray(y_det, float)
+        ny, nx = self.wavelength.shape
+        x, y = _cell(np.asarray(x_det, float), np.arange(nx)), _cell(np.asarray(y_det, float), np.arange(ny))
         return _bilinear(self.wavelength, x, y), _bilinear(self.bandwidth, x, y)
 
 
-def _bilinear(image: NDArray[np.floating], x: Array, y: Array) -> Array:
-    ny, nx = image.shape
-    known = np.isfinite(x) & np.isfinite(y)
-    x, y = np.clip(np.where(known, x, 0), 0, nx - 1), np.clip(np.where(known, y, 0), 0, ny - 1)
-    ix, iy = np.minimum(x.astype(np.intp), nx - 2), np.minimum(y.astype(np.intp), ny - 2)
-    fx, fy = x - ix, y - iy
+Wavelengths = WaveTable | WaveMap
+"""What gives a wavelength to a detector position."""
+
+
+def _cell(position: Array, knots: NDArray, beyond: float = 0.0) -> Cell:
+    """Index of the knot before a position, and the position in the cell as a fraction of it.
+
+    Positions more than ``beyond`` outside the knots are taken to be there.
+    """
+    position = np.clip(position, knots[0] - beyond, knots[-1] + beyond)
+    index = np.clip(np.searchsorted(knots, position, side="right") - 1, 0, len(knots) - 2)
+    return index, (position - knots[index]) / (knots[index + 1] - knots[index])
+
+
+def _bilinear(image: Array, x: Cell, y: Cell) -> Array:
+    (ix, fx), (iy, fy) = x, y
     lower = image[iy, ix] * (1 - fx) + image[iy, ix + 1] * fx
     upper = image[iy + 1, ix] * (1 - fx) + image[iy + 1, ix + 1] * fx
-    return np.where(known, lower * (1 - fy) + upper * fy, math.nan)
+    return lower * (1 - fy) + upper * fy
