@@ -177,7 +177,7 @@ def logged(log, main, *arguments, **options):
         main(*arguments, **options)
     except retries.StoppedError:
         raise KeyboardInterrupt from None  # which Snakemake takes for the end of the run, not for a fault of the job
-    except archive.ArchiveError as error:
+    except (archive.ArchiveError, ConfigError) as error:
         raise WorkflowError(str(error)) from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
