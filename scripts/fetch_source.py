@@ -14,7 +14,7 @@ from spxflow.transfer.calibration import release_of
 from scripts import fetch_calibration, fetch_exposure
 
 _AHEAD = 4  # files of a source queued for each connection
-_LOCKS = defaultdict(threading.Lock)  # by file, for the jobs of this process
+_LOCKS = defaultdict(threading.Lock)  # by manifest, for the jobs of this process
 _TRIED = set()  # manifests that this process has asked the archive for: once for all sources
 
 
@@ -112,10 +112,10 @@ class Places:
         """Bring a whole image, unless another source has brought it, and link it into the source's directory."""
         image, link = Path(f"{self.shared}/{observations.parse_stem(stem).band}/{stem}.fits"), Path(self.image(stem))
         record = image.with_suffix(".json")
-        with _LOCKS[str(image)], files.waited_lock(image.with_name(f".{stem}.lock")):
+        with files.hold_lock(image.with_name(f".{stem}.lock"), waits=True):
             outcome = _earlier(record, image)
             if outcome is None:
-                for partial in image.parent.glob(f".{image.name}.*.part"):  # of a run that was killed
+                for partial in image.parent.glob(f".{stem}.*.part"):  # of a run that was killed
                     partial.unlink()
                 outcome = fetch(str(image))
                 transfer.write_record(record, outcome)

@@ -209,8 +209,7 @@ def test_files_have_the_permissions_that_the_user_wants(tmp_path, umask, mode):
     try:
         files.write_json(tmp_path / "d" / "x.json", {})
         files.hold_lock(tmp_path / "d" / "lock").close()
-        with files.waited_lock(tmp_path / "d" / "other"):
-            pass
+        files.hold_lock(tmp_path / "d" / "other", waits=True).close()
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "d").iterdir()} == {mode}

@@ -102,18 +102,15 @@ def read_records(paths: Iterable[Path | str]) -> Iterator[Any]:
             yield content
 
 
-@contextmanager
-def waited_lock(path: Path | str) -> Iterator[None]:
-    """Only one process at a time in the block; the lock goes with its holder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def hold_lock(path: Path | str) -> IO[str]:
+def hold_lock(path: Path | str, waits: bool = False) -> IO[str]:
     """Take an exclusive lock that ends with the process, however it ends.
+
+    Parameters
+    ----------
+    path
+        Lock file.
+    waits
+        Whether to wait for another holder, be it a process or a thread.
 
     Returns
     -------
@@ -122,14 +119,14 @@ def hold_lock(path: Path | str) -> IO[str]:
     Raises
     ------
     BlockingIOError
-        When another process holds it.
+        When another holds it and it is not waited for.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = open(path, "a", encoding="utf-8")  # noqa: SIM115
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError:
         lock.close()
         raise
     return lock

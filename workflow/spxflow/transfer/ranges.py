@@ -15,7 +15,7 @@ from spxflow.mef.pixels import Window, plane_shape, read_flags
 from spxflow.mef.wcs import read_wcs
 from spxflow.transfer.cards import uncompressed_header, window_header, with_values
 from spxflow.transfer.check import DETECTOR_SIDE, cutout_window
-from spxflow.transfer.client import Body, HttpClient, Tally
+from spxflow.transfer.client import Body, HttpClient, Tally, read_exactly
 from spxflow.transfer.faults import INVALID_FILE, TransferFault
 from spxflow.transfer.settings import CutoutSize
 from spxflow.transfer.slim import PLANES, PsfMark, psf_mark
@@ -55,7 +55,7 @@ class RemoteFile:
                 raise NoRangesError(f"{self.url} is not served by byte ranges")
             if not body.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 raise TransferFault("the answer is of another byte range")
-            return body.read_exactly(size)
+            return read_exactly(body.read, size)
 
         byte_range = {"Range": f"bytes={start}-{start + size - 1}"}
         return self.client.get(self.url, use, self.tally, byte_range, statuses=(200, 206))
