@@ -18,30 +18,34 @@ from spxflow.sources import Source
 
 Position = tuple[float, float]
 Listed = tuple[list[ListedFile], list[str]]
-Answer = Listed | CutOffError
+Answer = Listed | ArchiveError
 
 _SURVEY_MJD = 61100.0  # 2026 February 28, within the two years of the survey
 _SERVICES: dict[str, ModuleType] = {"tap": tap, "sia": sia, "obscore": obscore}
+_IN_VAIN = 3  # sources in a row that the service does not answer for: it is down
 
 
 def find(
     sources: Sequence[Source], settings: ArchiveSettings, query: QuerySettings, bands: Sequence[str]
-) -> dict[str, FoundExposures | CutOffError]:
-    """Exposures of every source, by the source's key; the error where the answer for one source alone is cut off.
+) -> dict[str, FoundExposures | ArchiveError]:
+    """Exposures of every source, by the source's key; the error where the service does not answer for that one.
 
     Raises
     ------
     ArchiveError
-        When the service does not answer.
+        When the service answers for none.
     """
     if not sources:
         return {}
     search = _Search(_SERVICES[settings.service], settings, query, tuple(bands), QuerySession(settings))
     survey = observer_at(_SURVEY_MJD)
-    positions = [apparent_position(source, survey) for source in sources]
-    found: dict[str, FoundExposures | CutOffError] = {}
-    for source, answer in zip(sources, search.many(positions), strict=True):
-        if isinstance(answer, CutOffError):
+    answers = search.many([apparent_position(source, survey) for source in sources])
+    silences = [one for one in answers if isinstance(one, ArchiveError) and not isinstance(one, CutOffError)]
+    if len(silences) == len(answers):
+        raise silences[0]
+    found: dict[str, FoundExposures | ArchiveError] = {}
+    for source, answer in zip(sources, answers, strict=True):
+        if isinstance(answer, ArchiveError):
             found[source.key] = answer
         else:
             files, messages = answer
@@ -57,6 +61,7 @@ class _Search:
     bands: tuple[str, ...]
     session: QuerySession
     uploads: bool = True
+    silences: tuple[ArchiveError, ...] = ()  # since a source was last answered for
 
     def many(self, positions: Sequence[Position]) -> list[Answer]:
         step = self.settings.upload_sources
@@ -81,14 +86,21 @@ class _Search:
 
     def _one_by_one(self, positions: Sequence[Position], messages: list[str]) -> list[Answer]:
         def one(position: Position) -> Answer:
+            silences = self.silences
+            if len(silences) >= _IN_VAIN:
+                return silences[-1]
             try:
                 files, own = self.service.files_at(position, self.settings, self.query, self.bands, self.session)
             except CutOffError as error:
                 return error
+            except ArchiveError as error:
+                self.silences = (*silences, error)
+                return error
+            self.silences = ()
             return files, messages + own
 
-        # the first alone: when the service is down, that is known after one query
-        answers = [one(positions[0])]
+        # the first in turn: when the service is down, that is known after few queries
+        answers = [one(position) for position in positions[:_IN_VAIN]]
         with ThreadPoolExecutor(self.settings.connections) as pool:
-            answers += pool.map(one, positions[1:])
+            answers += pool.map(one, positions[_IN_VAIN:])
         return answers

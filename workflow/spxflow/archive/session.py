@@ -61,6 +61,8 @@ class QuerySession(requests.Session):
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = (min(30.0, self._settings.timeout_s), self._settings.timeout_s)
         kwargs["stream"] = True
+        if kwargs.get("files"):  # streams, which a second try would find at their end
+            kwargs["files"] = {name: stream.read() for name, stream in kwargs["files"].items()}
         url = self._moved(str(url))
         for faults in range(1, self._settings.retries + 2):
             last = faults > self._settings.retries
