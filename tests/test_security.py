@@ -20,6 +20,7 @@ from conftest import REPOSITORY
 from records import SOURCE, real_star
 from spxflow import archive, catalogue, config, files, observations, plot_points, report, sources, transfer
 from spxflow.archive.calibration import latest_file
+from spxflow.archive.search import find
 from spxflow.sources import Source
 from spxflow.transfer.calibration import CalibrationCache
 from spxflow.transfer.client import HttpClient
@@ -92,9 +93,7 @@ def test_a_packed_answer_to_a_query_is_measured_unpacked(service, tmp_path):
     with answering(lambda path: (200, headers, packed)) as url:
         settings = archive.ArchiveSettings(url=url, service=service, retries=0, max_answer_mb=2.0, cache=tmp_path)
         try:
-            found = archive.find([Source("x", "x", 10.0, 20.0)], settings, archive.QuerySettings(), observations.BANDS)[
-                "x"
-            ]
+            found = find([Source("x", "x", 10.0, 20.0)], settings, archive.QuerySettings(), observations.BANDS)["x"]
         except archive.ArchiveError as error:
             found = error
     assert "archive.max_answer_mb" in str(found)

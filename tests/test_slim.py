@@ -14,6 +14,7 @@ from answers import answering
 from astropy.io import fits
 from spxflow import archive, mef, transfer
 from spxflow.archive.calibration import latest_file, version_key
+from spxflow.archive.search import find
 from spxflow.demo import scenario, server
 from spxflow.observations import BANDS
 from spxflow.sources import Source
@@ -50,7 +51,7 @@ def source(local):
 @pytest.fixture(scope="module")
 def exposures(local, source):
     """One exposure of QR2 and of QR3, by release."""
-    found = archive.find([source], archive.ArchiveSettings(url=local.url), archive.QuerySettings(), BANDS)
+    found = find([source], archive.ArchiveSettings(url=local.url), archive.QuerySettings(), BANDS)
     return {release_of(one): one for one in found["target"].observations}
 
 

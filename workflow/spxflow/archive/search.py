@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import ModuleType
 
 from spxflow.archive import obscore, sia, tap
 from spxflow.archive.errors import ArchiveError
@@ -17,11 +16,11 @@ from spxflow.position import apparent_position, observer_at
 from spxflow.sources import Source
 
 Position = tuple[float, float]
-Listed = tuple[list[ListedFile], list[str]]
-Answer = Listed | ArchiveError
+Answer = tuple[list[ListedFile], list[str]] | ArchiveError
 
 _SURVEY_MJD = 61100.0  # 2026 February 28, within the two years of the survey
-_SERVICES: dict[str, ModuleType] = {"tap": tap, "sia": sia, "obscore": obscore}
+_SERVICES = {"tap": tap.files_at, "sia": sia.files_at, "obscore": obscore.files_at}
+_TAKE_MANY = ("tap", "obscore")
 _IN_VAIN = 3  # sources in a row that the service does not answer for: it is down
 
 
@@ -37,7 +36,9 @@ def find(
     """
     if not sources:
         return {}
-    search = _Search(_SERVICES[settings.service], settings, query, tuple(bands), QuerySession(settings))
+    service, session = _SERVICES[settings.service], QuerySession(settings)
+    together = settings.service in _TAKE_MANY
+    search = _Search(lambda positions: service(positions, settings, query, bands, session), settings, together)
     survey = observer_at(_SURVEY_MJD)
     answers = search.many([apparent_position(source, survey) for source in sources])
     silences = [one for one in answers if isinstance(one, ArchiveError) and not isinstance(one, CutOffError)]
@@ -55,12 +56,9 @@ def find(
 
 @dataclass
 class _Search:
-    service: ModuleType
+    files_at: Callable[[Sequence[Position]], tuple[list[list[ListedFile]], list[str]]]
     settings: ArchiveSettings
-    query: QuerySettings
-    bands: tuple[str, ...]
-    session: QuerySession
-    uploads: bool = True
+    together: bool
     silences: tuple[ArchiveError, ...] = ()  # since a source was last answered for
 
     def many(self, positions: Sequence[Position]) -> list[Answer]:
@@ -71,16 +69,15 @@ class _Search:
         return answers
 
     def _part(self, positions: Sequence[Position]) -> list[Answer]:
-        files_at_many: Callable | None = getattr(self.service, "files_at_many", None)
-        if files_at_many is None or not self.uploads or len(positions) == 1:
+        if not self.together or len(positions) == 1:
             return self._one_by_one(positions, [])
         try:
-            found, messages = files_at_many(positions, self.settings, self.query, self.bands, self.session)
+            found, messages = self.files_at(positions)
         except CutOffError:
             half = len(positions) // 2
             return self._part(positions[:half]) + self._part(positions[half:])
         except ArchiveError as error:
-            self.uploads = False
+            self.together = False
             return self._one_by_one(positions, [f"batched query failed, asked for each source: {error}"])
         return [(files, list(messages)) for files in found]
 
@@ -90,7 +87,7 @@ class _Search:
             if len(silences) >= _IN_VAIN:
                 return silences[-1]
             try:
-                files, own = self.service.files_at(position, self.settings, self.query, self.bands, self.session)
+                (files,), own = self.files_at([position])
             except CutOffError as error:
                 return error
             except ArchiveError as error:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-import spxflow
 from spxflow import workers
 from spxflow.archive.errors import one_line, reason
 from spxflow.archive.urls import moved_url
@@ -272,23 +271,17 @@ class HttpClient:
 
 
 def _session(settings: TransferSettings) -> requests.Session:
-    """Session with the client's connections. It leaves redirections, whose bodies it would read, to the client."""
-    import requests
+    """Session with the client's connections, for files as they are."""
     from requests.adapters import HTTPAdapter
+
+    from spxflow.archive.session import BareSession
 
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             super().init_poolmanager(*args, socket_options=_socket_options(settings), **kwargs)
 
-    class Session(requests.Session):
-        def get_redirect_target(self, resp: requests.Response) -> None:
-            pass
-
-    session = Session()
-    session.headers["User-Agent"] = f"spxflow/{spxflow.__version__} python-requests/{requests.__version__}"
+    session = BareSession(settings.connections, Adapter)
     session.headers["Accept-Encoding"] = "identity"
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, Adapter(pool_maxsize=settings.connections, pool_block=True, max_retries=0))
     return session
 
 
