@@ -23,10 +23,11 @@ from spxflow.forced import PsfFit, fit_psf, masked_fraction
 from spxflow.mef import Calibration, Exposure, InvalidFile, SkyWindow, read_exposure
 from spxflow.noise import blank_sky_scale
 from spxflow.observations import Observation
-from spxflow.position import Observer, Star, apparent_position, barycentric_julian_date, observer_at
+from spxflow.position import Observer, apparent_position, barycentric_julian_date, observer_at
 from spxflow.quality import Seen, decide_status
 from spxflow.scene import Array, Scene, cut_out
 from spxflow.settings import PhotometrySettings
+from spxflow.sources import Source
 from spxflow.tables import empty_record
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,10 @@ def missing_record(observation: Observation, status: str, reason: str) -> Record
 
 def measure_exposure(
     path: Path | str,
-    source: Star,
+    source: Source,
     observation: Observation,
     settings: PhotometrySettings,
-    neighbours: Sequence[Star] = (),
+    neighbours: Sequence[Source] = (),
     calibration: Calibration | None = None,
 ) -> Record:
     """Measure a source on one exposure.
@@ -107,14 +108,16 @@ def measure_exposure(
     return record
 
 
-def _part_to_read(source: Star, settings: PhotometrySettings) -> SkyWindow | None:
+def _part_to_read(source: Source, settings: PhotometrySettings) -> SkyWindow | None:
     """A window with room for the scene; the whole file where the method wants statistics of all of it."""
     if settings.needs_whole_image:
         return None
     return SkyWindow(source.ra_deg, source.dec_deg, settings.window_px + _MARGIN_PX)
 
 
-def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neighbours: Sequence[Star] = ()) -> Record:
+def measure(
+    exposure: Exposure, source: Source, settings: PhotometrySettings, neighbours: Sequence[Source] = ()
+) -> Record:
     """The measured part of a record; see :func:`measure_exposure`."""
     observer = observer_at(exposure.mjd_mid, exposure.spacecraft_km)
     target = locate(exposure, apparent_position(source, observer), settings)
@@ -213,7 +216,7 @@ def aperture_radius(exposure: Exposure, target: Target, settings: PhotometrySett
 def place_neighbours(
     exposure: Exposure,
     scene: Scene,
-    neighbours: Sequence[Star],
+    neighbours: Sequence[Source],
     target: Target,
     observer: Observer,
     settings: PhotometrySettings,
