@@ -69,7 +69,7 @@ class Transfers:
         ):
             outcome = future.result()
             self._progress.finished(outcome)
-            journal.add(observation.stem, self.digest(observation), outcome.to_dict())
+            journal.add(observation.stem, self.digest(observation), asdict(outcome))
             yield observation
 
     def _fetched(self, observation, earlier):
@@ -77,7 +77,7 @@ class Transfers:
         image = self._places.image(observation.stem)
 
         def fetch(path):
-            return fetch_exposure.fetch(observation, self._config, path, self._source, self._request, failed_runs)
+            return fetch_exposure.fetch(observation, self._config, path, self._source, failed_runs)
 
         return self._places.shared_image(observation.stem, fetch) if self._places.shared else fetch(image)
 
@@ -131,7 +131,7 @@ def _earlier(record, image):
     try:
         outcome = transfer.read_record(record)
         whole = outcome.is_ok and image.stat().st_size == outcome.file_bytes
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, TypeError):
         return None
     return replace(outcome, requests=0, received_bytes=0, seconds=0.0) if whole else None
 
@@ -170,11 +170,6 @@ class Manifests:
     def read(self, listed):
         """Manifests by release and detector."""
         return {kind: files.read_json(path) for path, kind in self._paths(listed).items()}
-
-
-def journal_path(records):
-    """The journal that a file of records is made from."""
-    return Path(records).with_suffix(".journal")
 
 
 def write_log(log, records):
@@ -224,7 +219,7 @@ def main(table, records, log, config, transfers, manifests):
     """
     listed = observations.read_observations(table)
     manifests.fetch(listed, config, log)
-    with Journal(journal_path(records)) as journal:
+    with Journal(records) as journal:
         pending = [observation for observation in listed if not transfers.is_done(observation, journal)]
         for _ in transfers.finished(pending, journal):
             pass

@@ -25,7 +25,7 @@ Arguments = ParamSpec("Arguments")
 def shared(make: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """A function as one that is called once for the same arguments in a process, by whichever thread comes first."""
     lock = threading.Lock()
-    made = functools.cache(lambda _process, *arguments, **named: make(*arguments, **named))
+    made: Callable[..., Result] = functools.cache(lambda _process, *arguments, **named: make(*arguments, **named))
 
     @functools.wraps(make)
     def get(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
