@@ -135,8 +135,8 @@ def _table_of(positions: Sequence[tuple[float, float]]) -> Table:
     """The table ``sources`` of an upload: number in the sequence, right ascension and declination in degrees."""
     from astropy.table import Table
 
-    rows = [(number, *position) for number, position in enumerate(positions)]
-    return Table(rows=rows, names=("source_no", "ra", "dec"))
+    numbered = [(number, *position) for number, position in enumerate(positions)]
+    return Table(rows=numbered, names=("source_no", "ra", "dec"))
 
 
 def ask(
