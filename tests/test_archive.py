@@ -427,7 +427,7 @@ def test_a_catalogue_of_a_service_that_dies_half_way_keeps_what_was_answered(rel
     with server.running(releases, faults={"files": {"/SIA": [None] * 10 + ["503"] * 100}}) as local:
         settings = archive.ArchiveSettings(url=local.url, service="sia", retries=0)
         together = find(catalogue(releases.target, 60), settings, ALL, BANDS)
-        assert len(local.requests) <= 10 + 2 * settings.connections
+        assert len(local.requests) <= 30
     assert sum(not isinstance(answer, archive.ArchiveError) for answer in together.values()) == 10
 
 

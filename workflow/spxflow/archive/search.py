@@ -91,7 +91,7 @@ class _Search:
             except CutOffError as error:
                 return error
             except ArchiveError as error:
-                self.silences = (*silences, error)
+                self.silences = (*self.silences, error)
                 return error
             self.silences = ()
             return files, messages + own
