@@ -144,6 +144,8 @@ def main(table, fetched, records, log, config, places, manifests, **how):
         Further arguments of `Measurements`.
     """
     listed = observations.read_observations(table)
+    if manifests.are_lost(listed):
+        manifests.fetch(listed, config, log)
     measurements = Measurements(config, places, manifests.read(listed), **how)
     transfers = {record["stem"]: record for record in files.read_json(fetched)}
     with Journal(records) as journal:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ import yaml
 from conftest import EVERY_PRODUCT, REPOSITORY, Workflow
 from spxflow import files
 from spxflow.demo import server
+from spxflow.errors import ConfigError
 from spxflow.journal import Journal, digest_of
 from spxflow.transfer import TransferRecord
 
 sys.path.insert(0, str(REPOSITORY))
-from scripts import fetch_source
+from scripts import fetch_source, remember_inputs
 
 SOURCE = "demo/cloverleaf"
 FEW = "products=[photometry]"  # where the others are not looked at
@@ -168,6 +170,55 @@ def test_images_that_are_not_kept_are_fetched_again_only_when_needed(archive, tm
     again = json.loads((tmp_path / SOURCE / "results" / "photometry.json").read_text())["exposures"]
     assert [row["flux_ujy"] for row in again] != [row["flux_ujy"] for row in rows]
     assert not list((tmp_path / SOURCE / "data").rglob("*.fits"))
+
+
+@pytest.mark.parametrize("batch", ["true", "false"])
+def test_newer_calibration_is_taken_for_all_exposures_when_it_is_time_to_look(archive, tmp_path, batch):
+    def calibration_of_rows(photometry=""):
+        workflow.run(config=[*config, *filter(None, [photometry])])
+        rows = json.loads((tmp_path / SOURCE / "results" / "photometry.json").read_text())["exposures"]
+        return {row["calibration"].partition("wavelength: ")[2][:41] for row in rows}
+
+    newer = "qr2/spectral_wcs/cal-wcs-v4-2025-254/1/spectral_wcs_D1_spx_cal-wcs-v4-2025-254.fits"
+    workflow = Workflow(tmp_path, archive.url)
+    config = [f"batch={batch}", "bands=D1", "calibration={wavelength: map}", FEW]
+    archive.holdings.remove(newer)
+    assert calibration_of_rows() == {"spectral_wcs_D1_spx_cal-wcs-v3-2025-172.f"}
+    archive.holdings.restore(newer)
+    long_ago = time.time() - 31 * 86400.0
+    for kept in (tmp_path / "calibration").rglob("latest.json"):
+        kept.write_text(re.sub(r'"checked": [0-9.]+', f'"checked": {long_ago}', kept.read_text()))
+    assert calibration_of_rows("photometry={psf: {radius_px: 3.0}}") == {"spectral_wcs_D1_spx_cal-wcs-v3-2025-172.f"}
+    for manifest in (tmp_path / "calibration" / "in_use").iterdir():
+        os.utime(manifest, (long_ago, long_ago))
+    assert calibration_of_rows() == {"spectral_wcs_D1_spx_cal-wcs-v4-2025-254.f"}
+    assert workflow.jobs_to_do(config=config) == {}
+
+
+def test_calibration_that_was_removed_is_fetched_again(archive, tmp_path):
+    workflow = Workflow(tmp_path, archive.url)
+    config = [*BATCH, "calibration={wavelength: map}"]
+    workflow.run(config=config)
+    asked = len(archive.requests)
+    shutil.rmtree(tmp_path / "calibration")
+    workflow.run(config=[*config, "photometry={psf: {radius_px: 3.0}}"])
+    assert not files_asked_for(archive, asked)
+    rows = json.loads((tmp_path / SOURCE / "results" / "photometry.json").read_text())["exposures"]
+    assert {row["status"] for row in rows} <= {"ok", "flagged"}
+
+
+def test_a_part_made_with_other_options_is_not_forgotten_elsewhere(tmp_path, monkeypatch):
+    def inputs(where, options):
+        (tmp_path / where).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / where)
+        return remember_inputs.Inputs(str(tmp_path / "source"), options)
+
+    inputs("here", "first").remember()
+    inputs("elsewhere", "first").refuse_forgotten()
+    inputs("here", "second").remember()
+    with pytest.raises(ConfigError, match="made with other options"):
+        inputs("elsewhere", "second").refuse_forgotten()
+    inputs("here", "third").refuse_forgotten()
 
 
 def test_a_catalogue_that_grows_does_the_work_of_what_is_new(archive, catalogue):

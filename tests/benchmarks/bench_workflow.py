@@ -60,17 +60,20 @@ print("\\nsecond(s) before processing:", sum(spent.values()))
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a process with its children: wall time s, processor time s, largest memory of all together MB."""
+    """Of a process with its children: wall time s, processor time s but for that of workers, largest memory of all
+    together MB, and how many cores of the machine were at work meanwhile, for the archive as well.
+    """
 
     wall_s: float
     cpu_s: float
     memory_mb: float
+    busy_cores: float
 
 
 def measured(command: list[str], directory: Path, text: str | None = None) -> Cost:
     """Run a command to its end; refuse one that fails."""
     log = directory.with_suffix(".log")
-    before = os.times()
+    before, idle_s = os.times(), psutil.cpu_times().idle
     begin = time.monotonic()
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -79,11 +82,12 @@ def measured(command: list[str], directory: Path, text: str | None = None) -> Co
         peak = _Peak(process.pid)
         process.communicate(None if text is None else text.encode())
     wall_s = time.monotonic() - begin
+    busy_cores = (os.cpu_count() or 1) - (psutil.cpu_times().idle - idle_s) / wall_s
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)[:200]} failed:\n{log.read_text(errors='replace')[-3000:]}")
     after = os.times()
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return Cost(wall_s, cpu_s, peak.stop())
+    return Cost(wall_s, cpu_s, peak.stop(), busy_cores)
 
 
 class _Peak:
@@ -260,7 +264,7 @@ def catalogue(home: Path, arguments: argparse.Namespace) -> None:
             cost = run(PRODUCTS)
             report(f"catalogue of {count} sources x 108 exposures", cost.wall_s, "s")
             report(f"  a source: {count}", cost.wall_s / count, "s")
-            report(f"  cores busy: {count}", cost.cpu_s / cost.wall_s, "")
+            report(f"  cores at work, for the archive too: {count}", cost.busy_cores, "")
             report(f"  memory: {count}", cost.memory_mb, "MB")
             report(f"  nothing to do: {count}", run(PRODUCTS).wall_s, "s")
             target = _catalogue_of(home, count + 10)

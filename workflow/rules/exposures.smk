@@ -62,41 +62,32 @@ def call_of(source):
     return workers.here
 
 
-@functools.cache
-def _failed_runs(record, image):
-    return transfer.state(record, image)
-
-
+@read_once
 def failed_runs(wildcards):
-    """How often this file could not be had: a change makes the next invocation try again.
-
-    Read once an invocation, since Snakemake asks again after it has removed the record to write a new one.
-    """
+    """How often this file could not be had: a change makes the next invocation try again."""
     record = f"{OUT}/{wildcards.source}/records/transfer/{wildcards.stem}.json"
-    return _failed_runs(record, image_path(wildcards) if KEEP else None)
+    return transfer.state(record, image_path(wildcards) if KEEP else None)
 
 
 PROGRESS = Progress(logger.info)
 
 
+_EXPECTED = set()  # sources whose transfers are
 _EXPECTING = threading.Lock()
 
 
 def progress_of(source):
     """Progress of the transfers, which expects those of a source from the first one on."""
-    with (
-        _EXPECTING
-    ):  # a cache alone lets threads that come at the same time count twice
-        return _progress_of(source)
-
-
-@functools.cache
-def _progress_of(source):
-    records = f"{OUT}/{source}/records"
-    listed = observations.read_observations(f"{records}/observations.csv")
-    PROGRESS.expect(
-        sum(not os.path.exists(f"{records}/transfer/{one.stem}.json") for one in listed)
-    )
+    with _EXPECTING:
+        if source not in _EXPECTED:
+            _EXPECTED.add(source)
+            records = f"{OUT}/{source}/records/transfer"
+            PROGRESS.expect(
+                sum(
+                    not os.path.exists(f"{records}/{stem}.json")
+                    for stem in exposures(source)
+                )
+            )
     return PROGRESS
 
 
@@ -113,13 +104,10 @@ def calibration_of_exposure(wildcards):
     return calibration_manifest(release_of(observation), observation.detector)
 
 
-@functools.cache
-def _calibration_failures(manifest):
-    return fetch_calibration.failures(manifest)
-
-
+@read_once
 def calibration_failures(wildcards):
-    """How often this calibration could not be had: a change makes the next invocation try again."""
-    return _calibration_failures(
-        calibration_manifest(wildcards.release, wildcards.detector)
+    """How often this calibration could not be had, or was due: a change makes the next invocation try again."""
+    return fetch_calibration.failures(
+        calibration_manifest(wildcards.release, wildcards.detector),
+        config["calibration"]["check_days"],
     )

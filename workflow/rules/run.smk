@@ -15,25 +15,17 @@ def inputs_of(key):
     return remember_inputs.Inputs(f"{OUT}/{key}", [position, OPTIONS, _neighbours(key)])
 
 
-def refuse_forgotten_sources():
-    """Stop where the notes by which Snakemake sees what changed are somewhere else."""
+def refuse_unfit_places():
+    """Stop where a cache that this run fills cannot be written, or Snakemake's notes of a source are somewhere else."""
     try:
+        if NEEDS_CALIBRATION:
+            read_sources.refuse_unwritable(
+                "calibration.directory", config["calibration"]["directory"]
+            )
+        if config["archive"]["service"] == "obscore":
+            read_sources.refuse_unwritable("archive.cache", config["archive"]["cache"])
         for key in SOURCES:
             inputs_of(key).refuse_forgotten()
-    except ConfigError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def refuse_unwritable_caches():
-    """Stop where a cache that this run fills cannot be written."""
-    caches = {
-        "calibration.directory": NEEDS_CALIBRATION,
-        "archive.cache": config["archive"]["service"] == "obscore",
-    }
-    try:
-        for option in (option for option, used in caches.items() if used):
-            section, name = option.split(".")
-            read_sources.refuse_unwritable(option, config[section][name])
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
@@ -148,8 +140,7 @@ def on_start():
 
 
 if workflow.is_main_process:
-    refuse_unwritable_caches()
-    refuse_forgotten_sources()
+    refuse_unfit_places()
 
 if not workflow.modifier.is_main_snakefile():
     # Snakemake calls no hook of a module; where the outer workflow puts its own in this place, the first job begins.

@@ -2,6 +2,20 @@
 import functools
 
 
+def read_once(function):
+    """Have a param read once an invocation: Snakemake asks again once it has removed the file that it is read from."""
+    answers = {}
+
+    @functools.wraps(function)
+    def once(wildcards):
+        key = tuple(wildcards)
+        if key not in answers:
+            answers[key] = function(wildcards)
+        return answers[key]
+
+    return once
+
+
 def of_all_sources(*products):
     """Input function: products of every source."""
 
@@ -61,14 +75,12 @@ def file_bytes_estimated():
     return summary.estimated_bytes(config["download"]["mode"], width_px * height_px)
 
 
-@functools.cache
-def _superseded_answer(found):
-    return find_exposures.superseded_answer(found, config["query"]["max_age_days"])
-
-
+@read_once
 def superseded_answer(wildcards):
     """Time of the query whose answer is too old: a change makes the workflow ask again."""
-    return _superseded_answer(f"{OUT}/{wildcards.source}/records/query.json")
+    return find_exposures.superseded_answer(
+        f"{OUT}/{wildcards.source}/records/query.json", config["query"]["max_age_days"]
+    )
 
 
 QUESTIONS = find_exposures.Questions(
@@ -92,25 +104,24 @@ def places(source):
     return fetch_source.Places(f"{OUT}/{source}/data", SHARED_IMAGES, KEEP)
 
 
-@functools.cache
-def _failed_runs_of_source(source):
-    records = f"{OUT}/{source}/records"
+@read_once
+def failed_runs_of_source(wildcards):
+    """How often files of this source could not be had: a change makes the next invocation try those again."""
+    records = f"{OUT}/{wildcards.source}/records"
     return fetch_source.failures(
         f"{records}/transfer.json",
         f"{records}/observations.csv",
-        places(source),
+        places(wildcards.source),
         manifests(),
     )
 
 
-def failed_runs_of_source(wildcards):
-    """How often files of this source could not be had: a change makes the next invocation try those again."""
-    return _failed_runs_of_source(wildcards.source)
-
-
 def manifests():
     """Calibration that exposures need besides their own files."""
-    return fetch_source.Manifests(calibration_manifest if NEEDS_CALIBRATION else None)
+    return fetch_source.Manifests(
+        calibration_manifest if NEEDS_CALIBRATION else None,
+        config["calibration"]["check_days"],
+    )
 
 
 def transfers(source, facts, resources):
