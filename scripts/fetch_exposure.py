@@ -26,12 +26,12 @@ def main(config, progress, record, log, image, source, observation, request, fai
     source, observation : dict
         Fields of `spxflow.sources.Source` and `spxflow.observations.Observation`.
     request : dict
-        Download mode and cutout.
+        Download mode and cutout of the configuration, for Snakemake to see that they changed.
     failed_runs : int
         Earlier invocations in which this file could not be had.
     """
     exposure = Observation(**observation)
-    outcome = fetch(exposure, config, image, source, request, failed_runs)
+    outcome = fetch(exposure, config, image, source, failed_runs)
     progress.finished(outcome)
     if not outcome.is_ok:
         files.write_atomically(log, f"{exposure.stem}: {outcome.status}: {outcome.reason}\n")
@@ -40,11 +40,9 @@ def main(config, progress, record, log, image, source, observation, request, fai
     transfer.write_record(record, outcome)
 
 
-def fetch(observation, config, image, source, request, failed_runs):
+def fetch(observation, config, image, source, failed_runs):
     """Fetch one file, as `main` does; the transfer record."""
-    cutout = {"size": request["size"], "center": request["center"]}
-    download = {**config["download"], "mode": request["mode"]}
-    settings = transfer.TransferSettings.from_config({**config, "download": download, "cutout": cutout})
+    settings = transfer.TransferSettings.from_config(config)
     calibration = None
     if settings.mode == "slim":
         calibration = calibration_cache(transfer.CalibrationSettings.from_config(config), settings)

@@ -14,7 +14,7 @@ from spxflow.transfer.calibration import release_of
 from scripts import fetch_calibration, fetch_exposure
 
 _AHEAD = 4  # files of a source queued for each connection
-_LOCKS = defaultdict(threading.Lock)  # by file, for the jobs of this process
+_LOCKS = defaultdict(threading.Lock)  # by manifest, for the jobs of this process
 _TRIED = set()  # manifests that this process has asked the archive for: once for all sources
 
 
@@ -69,7 +69,7 @@ class Transfers:
         ):
             outcome = future.result()
             self._progress.finished(outcome)
-            journal.add(observation.stem, self.digest(observation), outcome.to_dict())
+            journal.add(observation.stem, self.digest(observation), asdict(outcome))
             yield observation
 
     def _fetched(self, observation, earlier):
@@ -77,7 +77,7 @@ class Transfers:
         image = self._places.image(observation.stem)
 
         def fetch(path):
-            return fetch_exposure.fetch(observation, self._config, path, self._source, self._request, failed_runs)
+            return fetch_exposure.fetch(observation, self._config, path, self._source, failed_runs)
 
         return self._places.shared_image(observation.stem, fetch) if self._places.shared else fetch(image)
 
@@ -112,10 +112,10 @@ class Places:
         """Bring a whole image, unless another source has brought it, and link it into the source's directory."""
         image, link = Path(f"{self.shared}/{observations.parse_stem(stem).band}/{stem}.fits"), Path(self.image(stem))
         record = image.with_suffix(".json")
-        with _LOCKS[str(image)], files.waited_lock(image.with_name(f".{stem}.lock")):
+        with files.hold_lock(image.with_name(f".{stem}.lock"), waits=True):
             outcome = _earlier(record, image)
             if outcome is None:
-                for partial in image.parent.glob(f".{image.name}.*.part"):  # of a run that was killed
+                for partial in image.parent.glob(f".{stem}.*.part"):  # of a run that was killed
                     partial.unlink()
                 outcome = fetch(str(image))
                 transfer.write_record(record, outcome)
@@ -131,7 +131,7 @@ def _earlier(record, image):
     try:
         outcome = transfer.read_record(record)
         whole = outcome.is_ok and image.stat().st_size == outcome.file_bytes
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, TypeError):
         return None
     return replace(outcome, requests=0, received_bytes=0, seconds=0.0) if whole else None
 
@@ -177,11 +177,6 @@ class Manifests:
     def read(self, listed):
         """Manifests by release and detector."""
         return {kind: files.read_json(path) for path, kind in self._paths(listed).items()}
-
-
-def journal_path(records):
-    """The journal that a file of records is made from."""
-    return Path(records).with_suffix(".journal")
 
 
 def write_log(log, records):
@@ -230,7 +225,7 @@ def main(table, records, log, config, transfers, manifests):
     """
     listed = observations.read_observations(table)
     manifests.fetch(listed, config, log)
-    with Journal(journal_path(records)) as journal:
+    with Journal(records) as journal:
         pending = [observation for observation in listed if not transfers.is_done(observation, journal)]
         for _ in transfers.finished(pending, journal):
             pass

@@ -93,8 +93,10 @@ class Questions:
         return position_of(self._sources[key])
 
     def _ask(self, keys):
+        from spxflow.archive.search import find  # imports requests, which a run that asks nothing does without
+
         try:
-            self._answers |= archive.find(
+            self._answers |= find(
                 [source for key, source in self._sources.items() if key in keys],
                 archive.ArchiveSettings.from_config(self._config),
                 archive.QuerySettings.from_config(self._config),

@@ -14,7 +14,7 @@ from spxflow.retries import go_on
 from spxflow.transfer.calibration import release_of
 
 from scripts import measure_exposure
-from scripts.fetch_source import journal_path, write_log
+from scripts.fetch_source import write_log
 
 _CHUNK = 25  # files that a worker gets at a time
 _AHEAD = 3  # chunks of a source queued for each worker
@@ -148,7 +148,7 @@ def main(table, fetched, records, log, config, places, manifests, **how):
         manifests.fetch(listed, config, log)
     measurements = Measurements(config, places, manifests.read(listed), **how)
     transfers = {record["stem"]: record for record in files.read_json(fetched)}
-    with Journal(journal_path(records)) as journal:
+    with Journal(records) as journal:
         pending = [
             (observation, transfers[observation.stem])
             for observation in listed

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spxflow import archive, files, sources
 from spxflow.archive.names import ResolvedName
+from spxflow.config import MOTION
 from spxflow.errors import ConfigError
 
 
@@ -66,11 +67,7 @@ def _resolved(config):
         except OSError as error:
             raise ConfigError(f"outdir: {kept} cannot be written ({error.strerror})") from None
     found = asdict(found)
-    return {
-        "ra": found["ra_deg"],
-        "dec": found["dec_deg"],
-        **{option: found[option] for option in ("pmra_masyr", "pmdec_masyr", "parallax_mas", "epoch_yr")},
-    }
+    return {"ra": found["ra_deg"], "dec": found["dec_deg"], **{option: found[option] for option in MOTION}}
 
 
 def neighbours_of(sources_by_key, config):
@@ -103,7 +100,9 @@ def neighbours_of(sources_by_key, config):
         )
         around = [known[number] for number in sorted(by_dec[first:last]) if known[number] is not source]
         return [
-            asdict(other) for other in around if sources.within(source, [other], reach_arcsec + _motion_arcsec(other))
+            asdict(other)
+            for other in around
+            if sources.separation_arcsec(source, other) <= reach_arcsec + _motion_arcsec(other)
         ]
 
     return neighbours

@@ -1,12 +1,11 @@
 """Fetch and measure a source in all its exposures, in one job that keeps no image longer than it needs it."""
 
-import os
 from pathlib import Path
 
 from spxflow import files, observations
 from spxflow.journal import Journal
 
-from scripts.fetch_source import journal_path, write_log
+from scripts.fetch_source import write_log
 from scripts.measure_source import Measurements
 
 _CHUNK = 4  # files that a worker gets at a time: images wait for the rest of their chunk
@@ -35,7 +34,7 @@ def main(table, transfer_records, photometry_records, log, config, transfers, ma
     listed = observations.read_observations(table)
     manifests.fetch(listed, config, log)
     measurements = Measurements(config, places, manifests.read(listed), **method)
-    with Journal(journal_path(transfer_records)) as fetched, Journal(journal_path(photometry_records)) as measured:
+    with Journal(transfer_records) as fetched, Journal(photometry_records) as measured:
 
         def is_done(observation):
             return transfers.is_done(observation, fetched) and measured.is_current(
@@ -51,8 +50,7 @@ def main(table, transfer_records, photometry_records, log, config, transfers, ma
         stems = [observation.stem for observation in listed]
         kept = [journal.keep(stems) for journal in (fetched, measured)]
     for stem in stems:  # of a job that was killed
-        if os.path.exists(places.image(stem)):
-            os.unlink(places.image(stem))
+        Path(places.image(stem)).unlink(missing_ok=True)
     write_log(log, zip(stems, kept[1], strict=True))
     for path, records in zip((transfer_records, photometry_records), kept, strict=True):
         files.write_json(path, records)

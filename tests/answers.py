@@ -9,13 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def answering(answer):
+def answering(answer, hears=len):
     """A server on loopback; its address.
 
     Parameters
     ----------
     answer : callable
         From the path with its query to status, headers and body of the answer.
+    hears : callable
+        Takes the body of each request.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -23,7 +25,7 @@ def answering(answer):
         disable_nagle_algorithm = True
 
         def do_GET(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            hears(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
             status, headers, body = answer(self.path)
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():

@@ -1,5 +1,6 @@
 """What the archive has, asked through the real protocols of the local archive."""
 
+import io
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,6 +11,7 @@ from spxflow import archive
 from spxflow.archive import datalink
 from spxflow.archive.listing import ListedFile, exposures
 from spxflow.archive.search import find
+from spxflow.archive.session import QuerySession
 from spxflow.archive.urls import data_url, moved_url
 from spxflow.demo import scenario, server
 from spxflow.observations import BANDS, parse_stem
@@ -336,6 +338,28 @@ def test_a_catalogue_gives_what_its_sources_give(releases, service, join_fails, 
             assert together[source.key].observations == find([source], settings, ALL, BANDS)[source.key].observations
 
 
+@pytest.mark.parametrize("fault", ["503", "reset"])
+def test_an_upload_is_whole_at_the_second_try(releases, fault):
+    with server.running(releases, faults={"files": {"/TAP/sync": [fault]}}) as local:
+        settings = archive.ArchiveSettings(url=local.url, retry_wait_s=0.01)
+        together = find(catalogue(releases.target, 4), settings, ALL, BANDS)
+        asked = [request.path for request in local.requests if request.kind == "tap"]
+    assert asked == ["/TAP/sync"] * 2
+    assert [len(answer.observations) > 50 for answer in together.values()] == [True, True, True, False]
+    assert {answer.messages for answer in together.values()} == {()}
+
+
+def test_an_upload_is_whole_where_a_redirection_leads():
+    sent = []
+
+    def answer(path):
+        return (307, {"Location": "/there"}, b"") if path == "/here" else (200, {}, b"x")
+
+    with answering(answer, sent.append) as url, QuerySession(archive.ArchiveSettings(url=url)) as session:
+        session.post(f"{url}/here", files={"sources": io.BytesIO(b"the table")})
+    assert [b"the table" in body for body in sent] == [True, True]
+
+
 def test_a_catalogue_is_asked_in_chunks(releases):
     with server.running(releases) as local:
         settings = archive.ArchiveSettings(url=local.url, upload_sources=4)
@@ -383,7 +407,28 @@ def test_a_catalogue_of_a_service_that_is_down_fails_soon(releases):
         settings = archive.ArchiveSettings(url=local.url, retries=1, retry_wait_s=0.01)
         with pytest.raises(archive.ArchiveError, match="503"):
             find(catalogue(releases.target, 50), settings, ALL, BANDS)
-        assert len(local.requests) <= 12  # pyvo 1.6 asks more often than later ones
+        assert len(local.requests) <= 24  # pyvo 1.6 asks more often than later ones
+
+
+def test_a_source_that_the_service_does_not_answer_for_leaves_the_others_theirs(releases):
+    sources = catalogue(releases.target, 8)
+    for number in (0, 4):
+        sources[number] = replace(sources[number], dec_deg=95.0)
+    with server.running(releases) as local:
+        settings = archive.ArchiveSettings(url=local.url, service="sia", retries=0)
+        together = find(sources, settings, ALL, BANDS)
+        with pytest.raises(archive.ArchiveError, match="95"):
+            find(sources[:1], settings, ALL, BANDS)
+    assert [key for key, answer in together.items() if isinstance(answer, archive.ArchiveError)] == ["s0", "s4"]
+    assert all(together[key].observations for key in ("s1", "s2", "s3", "s5", "s6"))
+
+
+def test_a_catalogue_of_a_service_that_dies_half_way_keeps_what_was_answered(releases):
+    with server.running(releases, faults={"files": {"/SIA": [None] * 10 + ["503"] * 100}}) as local:
+        settings = archive.ArchiveSettings(url=local.url, service="sia", retries=0)
+        together = find(catalogue(releases.target, 60), settings, ALL, BANDS)
+        assert len(local.requests) <= 30
+    assert sum(not isinstance(answer, archive.ArchiveError) for answer in together.values()) == 10
 
 
 # --- DataLink
@@ -423,6 +468,14 @@ def test_datalink_answers_of_many_at_once_are_all_kept_and_old_ones_dropped(tmp_
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: datalink._keep(store, {f"{number}": (("b",), 30.0)}, 20.0), range(40)))
     assert datalink._kept(store) == {f"{number}": (("b",), 30.0) for number in range(40)}
+
+
+def test_a_store_that_only_another_user_may_write_costs_no_answer(releases, settings, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr(datalink, "hold_lock", refuse)
+    assert found(releases, replace(settings, service="obscore")).observations
 
 
 def test_a_new_version_is_seen_behind_a_kept_datalink_answer(releases, settings):

@@ -7,18 +7,21 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 import yaml
-from conftest import EVERY_PRODUCT, Workflow
+from conftest import EVERY_PRODUCT, REPOSITORY, Workflow
 from spxflow import files
 from spxflow.demo import server
 from spxflow.errors import ConfigError
 from spxflow.journal import Journal, digest_of
+from spxflow.transfer import TransferRecord
 
-from scripts import remember_inputs
+sys.path.insert(0, str(REPOSITORY))
+from scripts import fetch_source, remember_inputs
 
 SOURCE = "demo/cloverleaf"
 FEW = "products=[photometry]"  # where the others are not looked at
@@ -315,6 +318,18 @@ def test_whole_images_are_fetched_once_for_all_sources(archive, catalogue):
     assert len(files_asked_for(archive)) == len(images) + 1
     printed = catalogue.run(config=[*config, "download={keep: false, mode: full}"], status=1)
     assert "download.keep: got false" in " ".join(printed.split())
+
+
+def test_what_a_killed_run_left_of_a_shared_image_is_removed(tmp_path):
+    stem = "level2_2025W25_1B_0062_1D3_spx_l2b-v20-2025-252"
+    images = tmp_path / "images" / "D3"
+    images.mkdir(parents=True)
+    for name in ("fits", "json"):
+        (images / f".{stem}.{name}.0123abcd.part").touch()
+    failed = TransferRecord(stem, "download_failed", "gone", "", 0, 0, "", 1, 0.0, "full", 1)
+    places = fetch_source.Places(str(tmp_path / "source"), str(tmp_path / "images"), keep=True)
+    assert places.shared_image(stem, lambda _: failed) == failed
+    assert sorted(path.name for path in images.iterdir()) == [f".{stem}.lock", f"{stem}.json"]
 
 
 def test_a_journal_survives_a_cut_line(tmp_path):

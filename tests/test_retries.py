@@ -6,6 +6,7 @@ import time
 import pytest
 from answers import answering
 from spxflow import archive, retries
+from spxflow.archive.search import find
 from spxflow.demo import server
 from spxflow.files import partial_path
 from spxflow.observations import BANDS
@@ -90,7 +91,7 @@ def test_a_query_ends_when_told_to_stop(told_to_stop, service, answer, tmp_path)
         settings = archive.ArchiveSettings(url=url, service=service, cache=tmp_path)
         sources = [Source(f"s{number}", "", 10.0 + number, 20.0) for number in range(3)]
         told_to_stop()
-        seconds = seconds_until_stopped(lambda: archive.find(sources, settings, archive.QuerySettings(), BANDS))
+        seconds = seconds_until_stopped(lambda: find(sources, settings, archive.QuerySettings(), BANDS))
         late.set()
     assert seconds < 3.0
 

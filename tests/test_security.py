@@ -20,6 +20,7 @@ from conftest import REPOSITORY
 from records import SOURCE, real_star
 from spxflow import archive, catalogue, config, files, observations, plot_points, report, sources, transfer
 from spxflow.archive.calibration import latest_file
+from spxflow.archive.search import find
 from spxflow.sources import Source
 from spxflow.transfer.calibration import CalibrationCache
 from spxflow.transfer.client import HttpClient
@@ -92,9 +93,7 @@ def test_a_packed_answer_to_a_query_is_measured_unpacked(service, tmp_path):
     with answering(lambda path: (200, headers, packed)) as url:
         settings = archive.ArchiveSettings(url=url, service=service, retries=0, max_answer_mb=2.0, cache=tmp_path)
         try:
-            found = archive.find([Source("x", "x", 10.0, 20.0)], settings, archive.QuerySettings(), observations.BANDS)[
-                "x"
-            ]
+            found = find([Source("x", "x", 10.0, 20.0)], settings, archive.QuerySettings(), observations.BANDS)["x"]
         except archive.ArchiveError as error:
             found = error
     assert "archive.max_answer_mb" in str(found)
@@ -209,8 +208,7 @@ def test_files_have_the_permissions_that_the_user_wants(tmp_path, umask, mode):
     try:
         files.write_json(tmp_path / "d" / "x.json", {})
         files.hold_lock(tmp_path / "d" / "lock").close()
-        with files.waited_lock(tmp_path / "d" / "other"):
-            pass
+        files.hold_lock(tmp_path / "d" / "other", waits=True).close()
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "d").iterdir()} == {mode}

@@ -14,6 +14,7 @@ from answers import answering
 from astropy.io import fits
 from spxflow import archive, mef, transfer
 from spxflow.archive.calibration import latest_file, version_key
+from spxflow.archive.search import find
 from spxflow.demo import scenario, server
 from spxflow.observations import BANDS
 from spxflow.sources import Source
@@ -50,7 +51,7 @@ def source(local):
 @pytest.fixture(scope="module")
 def exposures(local, source):
     """One exposure of QR2 and of QR3, by release."""
-    found = archive.find([source], archive.ArchiveSettings(url=local.url), archive.QuerySettings(), BANDS)
+    found = find([source], archive.ArchiveSettings(url=local.url), archive.QuerySettings(), BANDS)
     return {release_of(one): one for one in found["target"].observations}
 
 
@@ -319,9 +320,31 @@ def test_a_kept_file_that_is_not_as_it_was_written_is_fetched_again(spoilt, sett
     whole = path.read_bytes()
     path.write_bytes(whole[:-2880])
     assert cache_in(tmp_path, settings).psf_file("QR2", 2).read_bytes() == whole
-    (path.parent / "latest.json").write_text(json.dumps({"url": "http://evil.example/../../x"}))
-    assert cache_in(tmp_path, settings).psf_file("QR2", 2).read_bytes() == whole
-    assert len(calibration_requests(spoilt)) == 3
+    recorded = json.loads((path.parent / "latest.json").read_text())
+    elsewhere = "http://evil.example/../../x"
+    for record in ({"url": elsewhere}, recorded | {"url": "x"}, recorded | {"url": 5}, [recorded]):
+        (path.parent / "latest.json").write_text(json.dumps(record))
+        assert cache_in(tmp_path, settings).psf_file("QR2", 2).read_bytes() == whole
+    assert len(calibration_requests(spoilt)) == 6
+
+
+def test_calibration_of_another_user_is_read_where_it_cannot_be_locked(settings, tmp_path):
+    path = cache_in(tmp_path, settings).psf_file("QR2", 2)
+    (path.parent / ".lock").unlink()
+    (path.parent / ".lock").mkdir()  # cannot be opened, not even by root
+    assert cache_in(tmp_path, settings).psf_file("QR2", 2) == path
+    assert cache_in(tmp_path, settings, check_days=0.0).psf_file("QR2", 2) == path
+    (path.parent / "latest.json").unlink()
+    with pytest.raises(CalibrationUnavailableError, match="average_psf of QR2 D2 cannot be had: .*directory"):
+        cache_in(tmp_path, settings).psf_file("QR2", 2)
+
+
+def test_what_a_killed_run_left_beside_calibration_is_removed(settings, tmp_path):
+    directory = tmp_path / "qr2" / "average_psf" / "D2"
+    directory.mkdir(parents=True)
+    (directory / ".average_psf_D2_spx_cal-psf-v5-2026-082.fits.0123abcd.part").touch()
+    path = cache_in(tmp_path, settings).psf_file("QR2", 2)
+    assert sorted(kept.name for kept in directory.iterdir()) == [".lock", path.name, "latest.json"]
 
 
 @pytest.mark.parametrize("fault", ["503", "truncated", "random", "empty", "html", "reset"])

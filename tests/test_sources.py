@@ -142,14 +142,15 @@ def test_a_missing_catalogue_is_refused(tmp_path):
         sources.read_catalogue(tmp_path / "none.csv")
 
 
-def test_sources_within_a_radius():
+def test_separations_are_exact_for_small_angles_and_over_the_meridian():
     def at(ra_deg, dec_deg):
         return sources.Source("k", "k", ra_deg, dec_deg)
 
     target = at(0.0001, 60.0)
-    near = [at(359.9999, 60.0), at(0.0001, 60.0004)]
-    assert sources.within(target, [*near, at(0.002, 60.0), at(180.0, -60.0)], 2.0) == near
-    assert sources.within(target, [], 2.0) == []
+    separations = [sources.separation_arcsec(target, at(*there)) for there in ((359.9999, 60.0), (0.0001, 60.0004))]
+    assert separations == pytest.approx([0.36, 1.44], rel=1e-6)
+    assert sources.separation_arcsec(target, at(180.0001, -60.0)) == pytest.approx(180.0 * 3600.0)
+    assert sources.separation_arcsec(target, target) == 0.0
 
 
 def test_a_catalogue_reads_back_as_written(tmp_path):

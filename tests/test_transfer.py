@@ -12,13 +12,14 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from answers import HOSTILE, answering, sending
 from astropy.io import fits
 from spxflow import archive, transfer
+from spxflow.archive.search import find
 from spxflow.demo import server
 from spxflow.errors import ConfigError
 from spxflow.observations import BANDS, Observation
@@ -52,7 +53,7 @@ def spoilt(local):
 
 @pytest.fixture(scope="module")
 def exposures(local):
-    return archive.find([TARGET], archive.ArchiveSettings(url=local.url), archive.QuerySettings(), BANDS)[
+    return find([TARGET], archive.ArchiveSettings(url=local.url), archive.QuerySettings(), BANDS)[
         TARGET.key
     ].observations
 
@@ -289,7 +290,7 @@ def test_whatever_a_server_sends_becomes_a_record(exposures, settings, tmp_path,
             assert record.status in ("download_failed", "invalid_file"), answer[:60]
             assert record.reason.isprintable(), answer[:60]
             assert len(record.reason) < 400, answer[:60]
-            json.dumps(record.to_dict(), allow_nan=False)
+            json.dumps(asdict(record), allow_nan=False)
     assert files_in(tmp_path) == []
 
 

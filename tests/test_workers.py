@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -45,6 +46,18 @@ def test_a_task_that_kills_its_worker_fails_and_the_others_do_not(pool):
         with pytest.raises(BrokenProcessPool):
             deadly.result(timeout=60)
     assert workers.called(pool, divmod, 7, 2) == (3, 1)
+
+
+def test_those_who_ask_at_once_share_what_is_made():
+    @workers.shared
+    def make(count):
+        time.sleep(0.05)
+        return [count]
+
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(make, [2] * 8))
+    assert len(set(map(id, made))) == 1
+    assert make(3) == [3]
 
 
 def test_an_interrupt_in_the_terminal_is_for_the_parent_alone(pool):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from spxflow.tables import COLUMNS, Column, arrow_table, in_order, parquet_metad
 
 Record = Mapping[str, Any]
 
-_ROW_GROUP = 65536
+_ROW_GROUP = 16384
 
 SOURCE_COLUMN = Column("source", "text", "", "meta.id;src;meta.main", "id of the source, the name of its directory")
 
@@ -80,41 +82,34 @@ def write_catalogue(
     Parameters
     ----------
     sources
-        Each source with its judged photometry records, as for :func:`summarise`; held in memory one at a time.
+        Each source with its judged photometry records, as for :func:`summarise`; not held in memory together.
     table, summary
         Files to write.
     """
     lines = []
 
-    def parts() -> Iterator[list[dict[str, Any]]]:
+    def rows() -> Iterator[dict[str, Any]]:
         for source, exposures in sources:
             lines.append(summarise(source, exposures))
-            yield [{"source": source["key"], **row} for row in in_order(exposures or ())]
+            yield from ({"source": source["key"], **row} for row in in_order(exposures or ()))
 
     software = {"software": f"spxflow {__version__}"}
     columns = (SOURCE_COLUMN, *COLUMNS)
-    _write_parquet_parts(parts(), table, columns, {"title": "SPHEREx photometry of a catalogue", **software})
+    _write_parquet(rows(), table, columns, {"title": "SPHEREx photometry of a catalogue", **software})
     write_table(lines, summary, SUMMARY_COLUMNS, {"title": "SPHEREx photometry: sources of a catalogue", **software})
 
 
-def _write_parquet_parts(
-    parts: Iterable[Sequence[Record]], path: Path | str, columns: Sequence[Column], metadata: Record
-) -> None:
-    """Write rows that come in parts; twice, since the widths of texts stand in the head and are known at the end."""
-    from pyarrow.parquet import ParquetFile, ParquetWriter
+def _write_parquet(rows: Iterator[Record], path: Path | str, columns: Sequence[Column], metadata: Record) -> None:
+    """Write rows as they come; the widths of texts, which the schema tells, are known when all are there."""
+    from pyarrow.parquet import ParquetWriter
 
     plain, widths = arrow_table([], columns)
-    with partial_path(path) as partial:
-        draft = partial.with_name(f".{partial.name}.draft.part")
-        try:
-            with ParquetWriter(draft, plain.schema) as writer:
-                for rows in parts:
-                    part, part_widths = arrow_table(rows, columns)
-                    widths = {name: max(width, part_widths[name]) for name, width in widths.items()}
-                    writer.write_table(part)
-            schema = plain.schema.with_metadata(parquet_metadata(columns, metadata, widths))
-            with ParquetFile(draft) as source, ParquetWriter(partial, schema) as writer:
-                for batch in source.iter_batches(_ROW_GROUP):
-                    writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-        finally:
-            draft.unlink(missing_ok=True)
+    with partial_path(path) as partial, ParquetWriter(partial, plain.schema, store_schema=False) as writer:
+        while group := list(itertools.islice(rows, _ROW_GROUP)):
+            table, group_widths = arrow_table(group, columns)
+            widths = {name: max(width, group_widths[name]) for name, width in widths.items()}
+            writer.write_table(table)
+        about = parquet_metadata(columns, metadata, widths)
+        # as the writer does it for a schema that it knows from the beginning
+        schema = plain.schema.with_metadata(about).serialize().to_pybytes()
+        writer.add_key_value_metadata({**about, "ARROW:schema": base64.b64encode(schema).decode()})

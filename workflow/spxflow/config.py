@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jsonschema import ValidationError
 
 _PACKAGE = Path(__file__).resolve().parent
+MOTION = ("pmra_masyr", "pmdec_masyr", "parallax_mas", "epoch_yr")
+"""Options, and fields of a source, by which its position is known at other times."""
 STATE = "state"
 """Section of ``{source}.yaml`` that is the record of a run."""
 
@@ -132,17 +134,13 @@ def _suggestion(key: str, known: Mapping[str, Any], path: tuple[str, ...]) -> st
     return f"; {'.'.join(path) or 'the top level'} takes {', '.join(known)}"
 
 
-def options() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every option as (dotted name, its schema), in the order of the schema."""
-    yield from _walk(load_schema(), ())
-
-
-def _walk(schema: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for key, entry in schema["properties"].items():
+def options(section: Mapping[str, Any] | None = None, name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every option of a section (None: of all) as (dotted name, its schema), in the order of the schema."""
+    for key, entry in (section or load_schema())["properties"].items():
         if "properties" in entry:
-            yield from _walk(entry, (*path, key))
+            yield from options(entry, f"{name}{key}.")
         else:
-            yield ".".join((*path, key)), entry
+            yield f"{name}{key}", entry
 
 
 def _read_text(value: Any, schema: Mapping[str, Any]) -> Any:
@@ -279,7 +277,7 @@ _PLACES = frozenset(
         *("archive", "batch", "outdir", "calibration.directory", "calibration.check_days"),
         *("photometry.neighbours.file", "photometry.neighbours.catalogue"),  # neighbours count, not where they stand
         *("sources", "ra", "dec", "name"),  # and so does a source, whether it is given alone or in a catalogue
-        *("pmra_masyr", "pmdec_masyr", "parallax_mas", "epoch_yr"),
+        *MOTION,
     }
 )
 _USUAL_CALIBRATION = {"slim": False, "wavelength": "table", "solid_angle": "wcs", "harmonise": False}

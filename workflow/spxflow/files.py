@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
+import io
 import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -76,6 +78,15 @@ def read_yaml(path: Path | str) -> Any:
         return yaml.safe_load(stream)
 
 
+def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as CSV, floats in full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
+
+
 def read_cache(path: Path | str) -> Any:
     """Read a JSON file that other users may have written.
 
@@ -102,18 +113,15 @@ def read_records(paths: Iterable[Path | str]) -> Iterator[Any]:
             yield content
 
 
-@contextmanager
-def waited_lock(path: Path | str) -> Iterator[None]:
-    """Only one process at a time in the block; the lock goes with its holder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def hold_lock(path: Path | str) -> IO[str]:
+def hold_lock(path: Path | str, waits: bool = False) -> IO[str]:
     """Take an exclusive lock that ends with the process, however it ends.
+
+    Parameters
+    ----------
+    path
+        Lock file.
+    waits
+        Whether to wait for another holder, be it a process or a thread.
 
     Returns
     -------
@@ -122,14 +130,14 @@ def hold_lock(path: Path | str) -> IO[str]:
     Raises
     ------
     BlockingIOError
-        When another process holds it.
+        When another holds it and it is not waited for.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = open(path, "a", encoding="utf-8")  # noqa: SIM115
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError:
         lock.close()
         raise
     return lock

@@ -31,12 +31,13 @@ class Journal:
 
     Parameters
     ----------
-    path
-        File with a JSON object a line: stem, digest, record. A later line replaces an earlier one.
+    records
+        File of records that are made from it; beside it stands the journal, a JSON object a line: stem, digest, record.
+        A later line replaces an earlier one.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self._path = Path(path)
+    def __init__(self, records: Path | str) -> None:
+        self._path = Path(records).with_suffix(".journal")
         self._entries: dict[str, tuple[str, Record]] = {}
         if not self._read():
             self.keep(self._entries)

@@ -22,10 +22,11 @@ from spxflow.forced import PsfFit, fit_psf, masked_fraction
 from spxflow.mef import Calibration, Exposure, InvalidFile, SkyWindow, read_exposure
 from spxflow.noise import blank_sky_scale
 from spxflow.observations import Observation
-from spxflow.position import Observer, Star, apparent_position, barycentric_julian_date, observer_at
+from spxflow.position import Observer, apparent_position, barycentric_julian_date, observer_at
 from spxflow.quality import Seen, decide_status
 from spxflow.scene import Array, Scene, cut_out
 from spxflow.settings import PhotometrySettings
+from spxflow.sources import Source
 from spxflow.tables import empty_record
 
 log = logging.getLogger(__name__)
@@ -63,10 +64,10 @@ def missing_record(observation: Observation, status: str, reason: str) -> Record
 
 def measure_exposure(
     path: Path | str,
-    source: Star,
+    source: Source,
     observation: Observation,
     settings: PhotometrySettings,
-    neighbours: Sequence[Star] = (),
+    neighbours: Sequence[Source] = (),
     calibration: Calibration | None = None,
 ) -> Record:
     """Measure a source on one exposure.
@@ -106,7 +107,7 @@ def measure_exposure(
     return record
 
 
-def _part_to_read(source: Star, observation: Observation, settings: PhotometrySettings) -> SkyWindow | None:
+def _part_to_read(source: Source, observation: Observation, settings: PhotometrySettings) -> SkyWindow | None:
     """A window with room for the scene, around where the source was then, as the archive's cutouts are.
 
     The whole file where the method wants statistics of all of it.
@@ -116,7 +117,9 @@ def _part_to_read(source: Star, observation: Observation, settings: PhotometrySe
     return SkyWindow(*apparent_position(source, observer_at(observation.mjd_mid)), settings.window_px + _MARGIN_PX)
 
 
-def measure(exposure: Exposure, source: Star, settings: PhotometrySettings, neighbours: Sequence[Star] = ()) -> Record:
+def measure(
+    exposure: Exposure, source: Source, settings: PhotometrySettings, neighbours: Sequence[Source] = ()
+) -> Record:
     """The measured part of a record; see :func:`measure_exposure`."""
     observer = observer_at(exposure.mjd_mid, exposure.spacecraft_km)
     target = locate(exposure, apparent_position(source, observer), settings)
@@ -209,7 +212,7 @@ def aperture_radius(exposure: Exposure, target: Target, settings: PhotometrySett
 def place_neighbours(
     exposure: Exposure,
     scene: Scene,
-    neighbours: Sequence[Star],
+    neighbours: Sequence[Source],
     target: Target,
     observer: Observer,
     settings: PhotometrySettings,

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spxflow.files import write_atomically
+from spxflow.files import write_csv
 
 BANDS = ("D1", "D2", "D3", "D4", "D5", "D6")
 
@@ -103,11 +102,7 @@ _NUMBERS = frozenset(field.name for field in dataclasses.fields(Observation) if 
 
 def write_observations(path: Path | str, observations: Iterable[Observation]) -> None:
     """Write the observation table as CSV, floats in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_FIELDS)
-    writer.writerows(dataclasses.astuple(observation) for observation in observations)
-    write_atomically(path, text.getvalue())
+    write_csv(path, _FIELDS, map(dataclasses.astuple, observations))
 
 
 def read_observations(path: Path | str) -> tuple[Observation, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import erfa
 import numpy as np
 
 from spxflow import config
 from spxflow.errors import ConfigError
-from spxflow.files import write_atomically
+from spxflow.files import write_csv
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,7 @@ def source_from_config(options: Mapping[str, Any]) -> Source:
         name=name,
         ra_deg=ra_deg,
         dec_deg=dec_deg,
-        pmra_masyr=float(options["pmra_masyr"]),
-        pmdec_masyr=float(options["pmdec_masyr"]),
-        parallax_mas=float(options["parallax_mas"]),
-        epoch_yr=float(options["epoch_yr"]),
+        **{option: float(options[option]) for option in config.MOTION},
     )
 
 
@@ -192,11 +189,8 @@ def read_catalogue(path: Path | str, default_epoch_yr: float = 2016.0, option: s
 
 def write_catalogue(path: Path | str, sources: Sequence[Source]) -> None:
     """Write sources as a catalogue that :func:`read_catalogue` reads."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "name", "ra", "dec", "pmra", "pmdec", "parallax", "epoch"))
-    writer.writerows(dataclasses.astuple(source) for source in sources)
-    write_atomically(path, text.getvalue())
+    header = ("id", "name", "ra", "dec", "pmra", "pmdec", "parallax", "epoch")
+    write_csv(path, header, map(dataclasses.astuple, sources))
 
 
 def _holds_data(line: str) -> bool:
@@ -251,14 +245,7 @@ def _catalogue_source(row: list[str], columns: Mapping[str, int], default_epoch_
         raise ConfigError(f"{where}: {error}") from None
 
 
-def within(source: Source, others: Sequence[Source], radius_arcsec: float) -> list[Source]:
-    """Those of the other sources that lie within a radius, at their own epochs."""
-    if not others:
-        return []
-    positions = np.radians([(other.ra_deg, other.dec_deg) for other in (source, *others)])
-    ra, dec = positions[1:].T
-    ra_0, dec_0 = positions[0]
-    # haversine: exact for the smallest angles
-    chord = np.sin((dec - dec_0) / 2) ** 2 + np.cos(dec) * np.cos(dec_0) * np.sin((ra - ra_0) / 2) ** 2
-    near = np.degrees(2 * np.arcsin(np.sqrt(np.clip(chord, 0.0, 1.0)))) * 3600.0 <= radius_arcsec
-    return [other for other, is_near in zip(others, near, strict=True) if is_near]
+def separation_arcsec(source: Source, other: Source) -> float:
+    """Angle between two sources, each at its own epoch."""
+    positions = np.radians((source.ra_deg, source.dec_deg, other.ra_deg, other.dec_deg))
+    return math.degrees(erfa.seps(*positions)) * 3600.0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from spxflow import __version__
-from spxflow.config import STATE, is_batch, load_schema
+from spxflow.config import MOTION, STATE, is_batch, load_schema
 from spxflow.errors import ConfigError
 from spxflow.sources import directory_key
 
@@ -77,7 +77,7 @@ def _one_source(config: Mapping[str, Any], source: Mapping[str, Any], neighbours
         "name": _name(source),
         "sources": None,
         "batch": is_batch(config),  # which auto would decide anew without the catalogue, and find other records
-        **{option: source[option] for option in ("pmra_masyr", "pmdec_masyr", "parallax_mas", "epoch_yr")},
+        **{option: source[option] for option in MOTION},
     }
 
 

@@ -13,15 +13,29 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from spxflow.retries import go_on
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 
-@functools.cache
+def shared(make: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A function as one that is called once for the same arguments in a process, by whichever thread comes first."""
+    lock = threading.Lock()
+    made: Callable[..., Result] = functools.cache(lambda _process, *arguments, **named: make(*arguments, **named))
+
+    @functools.wraps(make)
+    def get(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with lock:
+            return made(os.getpid(), *arguments, **named)
+
+    return get
+
+
+@shared
 def threads(count: int) -> ThreadPoolExecutor:
     """The threads of this process that wait for answers, shared by all who ask for as many."""
     return ThreadPoolExecutor(count)
@@ -93,7 +107,7 @@ class Processes(Executor):
                 self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
-@functools.cache
+@shared
 def processes(count: int) -> Processes:
     """The workers of this process, shared by all who ask for as many."""
     return Processes(count, ("spxflow.measure", "spxflow.transfer.calibration", "matplotlib.backends.backend_agg"))

@@ -73,7 +73,7 @@ def latest_file(
         When the directories list none.
     """
     directory = f"{release.lower()}/{family}"
-    tokens = [name for name in _names(read, archive_url, directory) if _is_token(name)]
+    tokens = filter(_TOKEN.fullmatch, _names(read, archive_url, directory))
     for token in sorted(tokens, key=version_key, reverse=True):
         name = f"{family}_D{detector}_spx_{token}.fits"
         if str(detector) not in _names(read, archive_url, f"{directory}/{token}"):
@@ -84,20 +84,9 @@ def latest_file(
     raise ArchiveError(f"{archive_url} lists no {family} of {release} for D{detector}")
 
 
-def _is_token(name: str) -> bool:
-    try:
-        version_key(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _names(read: Callable[[str], bytes], archive_url: str, directory: str) -> list[str]:
+def _names(read: Callable[[str], bytes], archive_url: str, directory: str) -> Iterator[str]:
     """Names in a directory of the archive, without a trailing slash."""
-    return list(_listed_names(read(f"{archive_url}/ibe/dir/list/spherex/{directory}")))
-
-
-def _listed_names(listing: bytes) -> Iterator[str]:
+    listing = read(f"{archive_url}/ibe/dir/list/spherex/{directory}")
     for line in listing.decode("utf-8", "replace").splitlines():
         try:
             entry = json.loads(line)

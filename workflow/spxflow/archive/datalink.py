@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,7 +12,7 @@ from spxflow.archive.errors import ArchiveError, reason
 from spxflow.archive.session import QuerySession
 from spxflow.archive.settings import ArchiveSettings
 from spxflow.archive.tables import rows, text
-from spxflow.files import read_cache, waited_lock, write_json
+from spxflow.files import hold_lock, read_cache, write_json
 
 _DAY_S = 86400.0
 
@@ -81,7 +82,7 @@ def _kept(store: Path) -> dict[str, tuple[tuple[str, ...], float]]:
 
 
 def _keep(store: Path, answered: Mapping[str, tuple[tuple[str, ...], float]], oldest: float) -> None:
-    """Add answers to those kept, and drop what was asked for before ``oldest``."""
-    with waited_lock(store.with_name(f".{store.name}.lock")):
+    """Add answers to those kept, and drop what was asked for before ``oldest``; another user's may not be written."""
+    with suppress(PermissionError), hold_lock(store.with_name(f".{store.name}.lock"), waits=True):
         kept = {did: answer for did, answer in _kept(store).items() if answer[1] > oldest}
         write_json(store, {**kept, **answered})

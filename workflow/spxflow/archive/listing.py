@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -32,17 +32,9 @@ class ListedFile:
 
     @classmethod
     def from_cells(cls, cells: Sequence[Any]) -> ListedFile:
-        """From the cells of a row, in the order of the attributes."""
-        address, did, begin, end, shortest, longest, *collection = cells
-        return cls(
-            text(address),
-            text(did),
-            number(begin),
-            number(end),
-            number(shortest),
-            number(longest),
-            text(collection[0]) if collection else "",
-        )
+        """From the cells of a row, in the order of the attributes; the last may be absent."""
+        readers: tuple[Callable[[Any], Any], ...] = (text, text, number, number, number, number, text)
+        return cls(*(read(cell) for read, cell in zip(readers, cells, strict=False)))
 
 
 @dataclass(frozen=True)

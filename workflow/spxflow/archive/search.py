@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import ModuleType
 
 from spxflow.archive import obscore, sia, tap
 from spxflow.archive.errors import ArchiveError
@@ -17,31 +16,37 @@ from spxflow.position import apparent_position, observer_at
 from spxflow.sources import Source
 
 Position = tuple[float, float]
-Listed = tuple[list[ListedFile], list[str]]
-Answer = Listed | CutOffError
+Answer = tuple[list[ListedFile], list[str]] | ArchiveError
 
 _SURVEY_MJD = 61100.0  # 2026 February 28, within the two years of the survey
-_SERVICES: dict[str, ModuleType] = {"tap": tap, "sia": sia, "obscore": obscore}
+_SERVICES = {"tap": tap.files_at, "sia": sia.files_at, "obscore": obscore.files_at}
+_TAKE_MANY = ("tap", "obscore")
+_IN_VAIN = 3  # sources in a row that the service does not answer for: it is down
 
 
 def find(
     sources: Sequence[Source], settings: ArchiveSettings, query: QuerySettings, bands: Sequence[str]
-) -> dict[str, FoundExposures | CutOffError]:
-    """Exposures of every source, by the source's key; the error where the answer for one source alone is cut off.
+) -> dict[str, FoundExposures | ArchiveError]:
+    """Exposures of every source, by the source's key; the error where the service does not answer for that one.
 
     Raises
     ------
     ArchiveError
-        When the service does not answer.
+        When the service answers for none.
     """
     if not sources:
         return {}
-    search = _Search(_SERVICES[settings.service], settings, query, tuple(bands), QuerySession(settings))
+    service, session = _SERVICES[settings.service], QuerySession(settings)
+    together = settings.service in _TAKE_MANY
+    search = _Search(lambda positions: service(positions, settings, query, bands, session), settings, together)
     survey = observer_at(_SURVEY_MJD)
-    positions = [apparent_position(source, survey) for source in sources]
-    found: dict[str, FoundExposures | CutOffError] = {}
-    for source, answer in zip(sources, search.many(positions), strict=True):
-        if isinstance(answer, CutOffError):
+    answers = search.many([apparent_position(source, survey) for source in sources])
+    silences = [one for one in answers if isinstance(one, ArchiveError) and not isinstance(one, CutOffError)]
+    if len(silences) == len(answers):
+        raise silences[0]
+    found: dict[str, FoundExposures | ArchiveError] = {}
+    for source, answer in zip(sources, answers, strict=True):
+        if isinstance(answer, ArchiveError):
             found[source.key] = answer
         else:
             files, messages = answer
@@ -51,12 +56,10 @@ def find(
 
 @dataclass
 class _Search:
-    service: ModuleType
+    files_at: Callable[[Sequence[Position]], tuple[list[list[ListedFile]], list[str]]]
     settings: ArchiveSettings
-    query: QuerySettings
-    bands: tuple[str, ...]
-    session: QuerySession
-    uploads: bool = True
+    together: bool
+    silences: tuple[ArchiveError, ...] = ()  # since a source was last answered for
 
     def many(self, positions: Sequence[Position]) -> list[Answer]:
         step = self.settings.upload_sources
@@ -66,29 +69,35 @@ class _Search:
         return answers
 
     def _part(self, positions: Sequence[Position]) -> list[Answer]:
-        files_at_many: Callable | None = getattr(self.service, "files_at_many", None)
-        if files_at_many is None or not self.uploads or len(positions) == 1:
+        if not self.together or len(positions) == 1:
             return self._one_by_one(positions, [])
         try:
-            found, messages = files_at_many(positions, self.settings, self.query, self.bands, self.session)
+            found, messages = self.files_at(positions)
         except CutOffError:
             half = len(positions) // 2
             return self._part(positions[:half]) + self._part(positions[half:])
         except ArchiveError as error:
-            self.uploads = False
+            self.together = False
             return self._one_by_one(positions, [f"batched query failed, asked for each source: {error}"])
         return [(files, list(messages)) for files in found]
 
     def _one_by_one(self, positions: Sequence[Position], messages: list[str]) -> list[Answer]:
         def one(position: Position) -> Answer:
+            silences = self.silences
+            if len(silences) >= _IN_VAIN:
+                return silences[-1]
             try:
-                files, own = self.service.files_at(position, self.settings, self.query, self.bands, self.session)
+                (files,), own = self.files_at([position])
             except CutOffError as error:
                 return error
+            except ArchiveError as error:
+                self.silences = (*self.silences, error)
+                return error
+            self.silences = ()
             return files, messages + own
 
-        # the first alone: when the service is down, that is known after one query
-        answers = [one(positions[0])]
+        # the first in turn: when the service is down, that is known after few queries
+        answers = [one(position) for position in positions[:_IN_VAIN]]
         with ThreadPoolExecutor(self.settings.connections) as pool:
-            answers += pool.map(one, positions[1:])
+            answers += pool.map(one, positions[_IN_VAIN:])
         return answers

@@ -29,7 +29,20 @@ class RefusedAnswerError(requests.RequestException):
     """An answer that is not used: too large, XML that declares entities, or a page instead of data."""
 
 
-class QuerySession(requests.Session):
+class BareSession(requests.Session):
+    """Session that says who asks, keeps to some connections to a host, and leaves redirections to its user."""
+
+    def __init__(self, connections: int, adapter: type[HTTPAdapter] = HTTPAdapter) -> None:
+        super().__init__()
+        self.headers["User-Agent"] = f"spxflow/{spxflow.__version__} python-requests/{requests.__version__}"
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, adapter(pool_maxsize=connections, pool_block=True))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: a session that follows redirections reads their bodies, however long they are."""
+
+
+class QuerySession(BareSession):
     """Session for query services, for :mod:`pyvo` too.
 
     Answers are read whole, up to ``max_answer_mb``, and asked for again when they are cut off or tell of a fault that
@@ -45,22 +58,18 @@ class QuerySession(requests.Session):
     """
 
     def __init__(self, settings: ArchiveSettings, elsewhere: bool = False) -> None:
-        super().__init__()
+        super().__init__(settings.connections)
         self._settings = settings
         self._elsewhere = elsewhere
         self._backoff = Backoff(settings.retry_wait_s, _LONGEST_WAIT_S)
-        self.headers["User-Agent"] = f"spxflow/{spxflow.__version__} python-requests/{requests.__version__}"
-        for scheme in ("https://", "http://"):
-            self.mount(scheme, HTTPAdapter(pool_maxsize=settings.connections, pool_block=True))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: :meth:`request` follows redirections itself, bounds their bodies and knows where they may lead."""
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         """One request, repeated while its fault is one that passes; the answer is in memory when this returns."""
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = (min(30.0, self._settings.timeout_s), self._settings.timeout_s)
         kwargs["stream"] = True
+        if kwargs.get("files"):  # streams, which a second try would find at their end
+            kwargs["files"] = {name: stream.read() for name, stream in kwargs["files"].items()}
         url = self._moved(str(url))
         for faults in range(1, self._settings.retries + 2):
             last = faults > self._settings.retries

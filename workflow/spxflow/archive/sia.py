@@ -9,31 +9,32 @@ from collections.abc import Sequence
 
 from spxflow.archive.errors import ArchiveError, reason
 from spxflow.archive.listing import ListedFile
+from spxflow.archive.obscore import COLUMNS
 from spxflow.archive.session import QuerySession
 from spxflow.archive.settings import ArchiveSettings, QuerySettings
 from spxflow.archive.tables import rows
 from spxflow.archive.tap import CutOffError
 
 _SMALLEST_RADIUS_DEG = 1e-5
-_COLUMNS = ("access_url", "obs_publisher_did", "t_min", "t_max", "em_min", "em_max", "obs_collection")
 
 
 def files_at(
-    position: tuple[float, float],
+    positions: Sequence[tuple[float, float]],
     settings: ArchiveSettings,
     query: QuerySettings,
     bands: Sequence[str],
     session: QuerySession,
-) -> tuple[list[ListedFile], list[str]]:
+) -> tuple[list[list[ListedFile]], list[str]]:
     """Files that show one position (ICRS, degrees); bands and times are chosen from the answer."""
     from pyvo.dal import DALQuery
 
+    ((ra_deg, dec_deg),) = positions
     radius_deg = max(query.radius_arcsec / 3600.0, _SMALLEST_RADIUS_DEG)
     request = DALQuery(
         f"{settings.url}/SIA",
         session=session,
         COLLECTION=list(settings.collections),
-        POS=f"circle {position[0]:.10f} {position[1]:.10f} {radius_deg:.10f}",
+        POS=f"circle {ra_deg:.10f} {dec_deg:.10f} {radius_deg:.10f}",
         RESPONSEFORMAT="VOTABLE",
         MAXREC=settings.max_records,
     )
@@ -45,4 +46,4 @@ def files_at(
         raise CutOffError(
             f"{settings.url}/SIA: the answer is cut off at {len(results)} rows; raise archive.max_records"
         )
-    return [ListedFile.from_cells(cells) for cells in rows(results.to_table(), *_COLUMNS)], []
+    return [[ListedFile.from_cells(cells) for cells in rows(results.to_table(), *COLUMNS)]], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spxflow.archive.errors import ArchiveError, reason
@@ -16,18 +17,8 @@ from spxflow.retries import wait
 if TYPE_CHECKING:
     from astropy.table import Table
 
-_JOIN = "spherex.artifact a JOIN spherex.plane p ON a.planeid = p.planeid"
-_NAMES = (
-    "uri",
-    "obs_publisher_did",
-    "time_bounds_lower",
-    "time_bounds_upper",
-    "energy_bounds_lower",
-    "energy_bounds_upper",
-)
-_COLUMNS = ", ".join(("a." if name == "uri" else "p.") + name for name in _NAMES)
-_BAND = "p.energy_bandpassname"
-_MID_TIME = "(p.time_bounds_lower + p.time_bounds_upper) / 2.0"
+Cells = Sequence[Any]
+
 _ALL_BANDS = 6
 _PHASES_OF_WORK = ("PENDING", "QUEUED", "EXECUTING", "RUN", "UNKNOWN", "SUSPENDED", "HELD")
 _POLL_S = (0.2, 10.0)
@@ -37,35 +28,115 @@ class CutOffError(ArchiveError):
     """An answer that was cut off."""
 
 
-def position_query(ra_deg: float, dec_deg: float, query: QuerySettings, bands: Sequence[str]) -> str:
-    """ADQL for the files that show a position (ICRS, degrees)."""
-    region = _region(f"{ra_deg:.10f}", f"{dec_deg:.10f}", query)
-    return f"SELECT {_COLUMNS} FROM {_JOIN} WHERE {region}{filters(query, bands)}"  # noqa: S608
+@dataclass(frozen=True)
+class Relation:
+    """Where a service's tables say which files show a place, in ADQL.
+
+    Attributes
+    ----------
+    tables
+        What stands after FROM.
+    columns
+        Those that :class:`spxflow.archive.listing.ListedFile` is made of, in the order of its attributes.
+    holds, meets
+        That an image holds a point, and meets a circle; ``{}`` stands for the point or circle.
+    band, mid_time
+        Name of the bandpass; mid-exposure time, MJD.
+    """
+
+    tables: str
+    columns: tuple[str, ...]
+    holds: str
+    meets: str
+    band: str
+    mid_time: str
 
 
-def upload_query(query: QuerySettings, bands: Sequence[str]) -> str:
-    """ADQL for the files that show any position of the uploaded table ``sources`` (source_no, ra, dec)."""
-    region = _region("s.ra", "s.dec", query)
-    tables = f"TAP_UPLOAD.sources s, {_JOIN}"
-    return f"SELECT s.source_no, {_COLUMNS} FROM {tables} WHERE {region}{filters(query, bands)}"  # noqa: S608
+_ARTIFACTS = Relation(
+    tables="spherex.artifact a JOIN spherex.plane p ON a.planeid = p.planeid",
+    columns=(
+        "a.uri",
+        "p.obs_publisher_did",
+        "p.time_bounds_lower",
+        "p.time_bounds_upper",
+        "p.energy_bounds_lower",
+        "p.energy_bounds_upper",
+    ),
+    holds="CONTAINS({}, p.poly)",
+    meets="INTERSECTS({}, p.poly)",
+    band="p.energy_bandpassname",
+    mid_time="(p.time_bounds_lower + p.time_bounds_upper) / 2.0",
+)
 
 
-def _region(ra: str, dec: str, query: QuerySettings) -> str:
+def files_at(
+    positions: Sequence[tuple[float, float]],
+    settings: ArchiveSettings,
+    query: QuerySettings,
+    bands: Sequence[str],
+    session: QuerySession,
+) -> tuple[list[list[ListedFile]], list[str]]:
+    """Files that show each position (ICRS, degrees), and what to say about how the answer came."""
+    listed, messages = cells_at(_ARTIFACTS, positions, settings, query, bands, session)
+    return [[ListedFile.from_cells(cells) for cells in of_source] for of_source in listed], messages
+
+
+def cells_at(
+    relation: Relation,
+    positions: Sequence[tuple[float, float]],
+    settings: ArchiveSettings,
+    query: QuerySettings,
+    bands: Sequence[str],
+    session: QuerySession,
+) -> tuple[list[list[Cells]], list[str]]:
+    """Cells of the files that show each position, from one query; to it, many positions are uploaded as a table."""
+    columns, tables, upload = relation.columns, relation.tables, None
+    ra, dec = (f"{degrees:.10f}" for degrees in positions[0])
+    if len(positions) > 1:
+        columns, tables, upload = ("s.source_no", *columns), f"TAP_UPLOAD.sources s, {tables}", _table_of(positions)
+        ra, dec = "s.ra", "s.dec"
+    where = _shows(relation, ra, dec, query) + _filters(relation, query, bands)
+    adql = f"SELECT {', '.join(columns)} FROM {tables} WHERE {where}"  # noqa: S608
+    table, messages = ask(adql, settings, session, upload)
+    listed: list[list[Cells]] = [[] for _ in positions]
+    for cells in rows(table, *(column.rpartition(".")[2] for column in columns)):
+        source = 0 if upload is None else _source_index(cells[0], len(positions))
+        listed[source].append(cells[-len(relation.columns) :])
+    return listed, messages
+
+
+def _shows(relation: Relation, ra: str, dec: str, query: QuerySettings) -> str:
     if query.radius_arcsec > 0.0:
-        return f"1 = INTERSECTS(CIRCLE('ICRS', {ra}, {dec}, {query.radius_arcsec / 3600.0:.10f}), p.poly)"
-    return f"1 = CONTAINS(POINT('ICRS', {ra}, {dec}), p.poly)"
+        return "1 = " + relation.meets.format(f"CIRCLE('ICRS', {ra}, {dec}, {query.radius_arcsec / 3600.0:.10f})")
+    return "1 = " + relation.holds.format(f"POINT('ICRS', {ra}, {dec})")
 
 
-def filters(query: QuerySettings, bands: Sequence[str], band: str = _BAND, mid_time: str = _MID_TIME) -> str:
+def _filters(relation: Relation, query: QuerySettings, bands: Sequence[str]) -> str:
     """Conditions on detectors and mid-exposure times, each with AND in front; none when everything is asked for."""
     conditions = []
     if len(bands) < _ALL_BANDS:
-        conditions.append("(" + " OR ".join(f"{band} = 'SPHEREx-{name}'" for name in bands) + ")")
+        conditions.append("(" + " OR ".join(f"{relation.band} = 'SPHEREx-{name}'" for name in bands) + ")")
     if query.mjd_min is not None:
-        conditions.append(f"{mid_time} >= {query.mjd_min!r}")
+        conditions.append(f"{relation.mid_time} >= {query.mjd_min!r}")
     if query.mjd_max is not None:
-        conditions.append(f"{mid_time} <= {query.mjd_max!r}")
+        conditions.append(f"{relation.mid_time} <= {query.mjd_max!r}")
     return "".join(f" AND {condition}" for condition in conditions)
+
+
+def _source_index(value: Any, count: int) -> int:
+    """Which of ``count`` uploaded sources a row belongs to."""
+    index = int(value) if value is not None else -1
+    if not 0 <= index < count:
+        raise ArchiveError(f"the answer names source {value!r}, uploaded were 0 to {count - 1}")
+    return index
+
+
+def _table_of(positions: Sequence[tuple[float, float]]) -> Table:
+    """The table ``sources`` of an upload: number in the sequence, right ascension and declination in degrees."""
+    from astropy.table import Table
+
+    numbered = [(number, *position) for number, position in enumerate(positions)]
+    return Table(rows=numbered, names=("source_no", "ra", "dec"))
 
 
 def ask(
@@ -127,56 +198,3 @@ def _whole(results: Any, settings: ArchiveSettings) -> Table:
             "query.mjd_min and query.mjd_max, ask for fewer bands, or raise archive.max_records"
         )
     return results.to_table()
-
-
-def listed_files(table: Table) -> list[ListedFile]:
-    """Rows of an answer to :func:`position_query` or :func:`upload_query`."""
-    return [ListedFile.from_cells(cells) for cells in rows(table, *_NAMES)]
-
-
-def files_at(
-    position: tuple[float, float],
-    settings: ArchiveSettings,
-    query: QuerySettings,
-    bands: Sequence[str],
-    session: QuerySession,
-) -> tuple[list[ListedFile], list[str]]:
-    """Files that show one position (ICRS, degrees), and what to say about how the answer came."""
-    table, messages = ask(position_query(*position, query, bands), settings, session)
-    return listed_files(table), messages
-
-
-def files_at_many(
-    positions: Sequence[tuple[float, float]],
-    settings: ArchiveSettings,
-    query: QuerySettings,
-    bands: Sequence[str],
-    session: QuerySession,
-) -> tuple[list[list[ListedFile]], list[str]]:
-    """Files that show each of many positions, from one query with the positions uploaded."""
-    table, messages = ask(upload_query(query, bands), settings, session, upload_table(positions))
-    found: list[list[ListedFile]] = [[] for _ in positions]
-    for (number_,), file in zip(rows(table, "source_no"), listed_files(table), strict=True):
-        found[source_index(number_, len(positions))].append(file)
-    return found, messages
-
-
-def source_index(value: Any, count: int) -> int:
-    """Which of ``count`` uploaded sources a row belongs to."""
-    index = int(value) if value is not None else -1
-    if not 0 <= index < count:
-        raise ArchiveError(f"the answer names source {value!r}, uploaded were 0 to {count - 1}")
-    return index
-
-
-def upload_table(positions: Sequence[tuple[float, float]]) -> Table:
-    """The table ``sources`` of an upload: number in the sequence, right ascension and declination in degrees."""
-    from astropy.table import Table
-
-    return Table(
-        {
-            "source_no": list(range(len(positions))),
-            "ra": [ra_deg for ra_deg, _ in positions],
-            "dec": [dec_deg for _, dec_deg in positions],
-        }
-    )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import re
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spxflow import workers
 from spxflow.archive.calibration import LARGEST_LISTING, CalibrationFile, latest_file
 from spxflow.archive.errors import ArchiveError
-from spxflow.files import partial_path, read_cache, write_json
+from spxflow.files import hold_lock, partial_path, read_cache, remove_partials, write_json
 from spxflow.mef.blocks import InvalidFile
 from spxflow.observations import Observation
-from spxflow.transfer.client import Body, HttpClient, http_client
+from spxflow.transfer.client import Body, HttpClient, http_client, write_pieces
 from spxflow.transfer.faults import INVALID_FILE, TransferFault
 from spxflow.transfer.settings import CalibrationSettings, TransferSettings
 
@@ -84,7 +79,6 @@ class CalibrationCache:
         self._client = client
         self._loaded: dict[tuple[str, int, bool], Calibration] = {}
         self._kept: dict[tuple[str, str, int], KeptFile] = {}
-        self._lock = threading.Lock()
 
     def load(self, release: str, detector: int, slim: bool = False) -> Calibration:
         """Calibration of exposures of a release and detector, as configured.
@@ -121,13 +115,9 @@ class CalibrationCache:
             When it cannot be had.
         """
         key = (family, release, detector)
-        with self._lock:
-            kept = self._kept.get(key)
-        if kept is None:
-            kept = self._find(family, release, detector)
-            with self._lock:
-                self._kept[key] = kept
-        return kept
+        if key not in self._kept:
+            self._kept[key] = self._find(family, release, detector)
+        return self._kept[key]
 
     def _load(self, release: str, detector: int, slim: bool) -> Calibration:
         from spxflow import mef
@@ -158,23 +148,33 @@ class CalibrationCache:
 
     def _find(self, family: str, release: str, detector: int) -> KeptFile:
         directory = Path(self._settings.directory) / release.lower() / family / f"D{detector}"
-        with _locked(directory):
-            kept, checked = _recorded(directory)
-            if kept is not None and time.time() - checked < self._settings.check_days * _DAY_S:
-                return kept
-            try:
-                file = latest_file(self._listing, self._archive_url, release, family, detector)
-                if kept is None or kept.file.token != file.token:
-                    kept = self._fetched(file, directory)
-            except (TransferFault, ArchiveError, OSError) as error:
-                if kept is None:
-                    raise CalibrationUnavailableError(
-                        f"calibration {family} of {release} D{detector} cannot be had: {error}"
-                    ) from error
-                return kept
-            content = {**asdict(kept.file), "sha256": kept.sha256, "size": kept.path.stat().st_size}
-            write_json(directory / "latest.json", {**content, "checked": time.time()}, indent=1)
+        kept = self._current(directory)  # that of another user is read where it cannot be locked
+        if kept is not None:
             return kept
+        try:
+            with hold_lock(directory / ".lock", waits=True):
+                return self._current(directory) or self._renewed(directory, release, family, detector)
+        except (TransferFault, ArchiveError, OSError) as error:
+            kept, _ = _recorded(directory)
+            if kept is None:
+                raise CalibrationUnavailableError(
+                    f"calibration {family} of {release} D{detector} cannot be had: {error}"
+                ) from error
+            return kept
+
+    def _current(self, directory: Path) -> KeptFile | None:
+        kept, checked = _recorded(directory)
+        return kept if time.time() - checked < self._settings.check_days * _DAY_S else None
+
+    def _renewed(self, directory: Path, release: str, family: str, detector: int) -> KeptFile:
+        remove_partials(directory)
+        kept, _ = _recorded(directory)
+        file = latest_file(self._listing, self._archive_url, release, family, detector)
+        if kept is None or kept.file.token != file.token:
+            kept = self._fetched(file, directory)
+        content = {**asdict(kept.file), "sha256": kept.sha256, "size": kept.path.stat().st_size}
+        write_json(directory / "latest.json", {**content, "checked": time.time()}, indent=1)
+        return kept
 
     def _listing(self, url: str) -> bytes:
         return self._client.read(url, LARGEST_LISTING)
@@ -184,33 +184,17 @@ class CalibrationCache:
 
         def keep(body: Body) -> str:
             with partial_path(path) as partial:
-                digest = _written(body, partial)
+                digest, _ = write_pieces(partial, iter(body.read, b""))
                 _check_fits(partial, digest)
             return digest
 
         return KeptFile(file, path, self._client.get(file.url, keep))
 
 
-_CACHES: dict[tuple[int, CalibrationSettings, TransferSettings], CalibrationCache] = {}
-_CACHES_LOCK = threading.Lock()
-
-
+@workers.shared
 def calibration_cache(settings: CalibrationSettings, transfer: TransferSettings) -> CalibrationCache:
     """The cache of this process for these settings, which shares the client of its transfers."""
-    key = (os.getpid(), settings, transfer)
-    with _CACHES_LOCK:
-        if key not in _CACHES:
-            _CACHES[key] = CalibrationCache(settings, transfer.archive_url, http_client(transfer))
-        return _CACHES[key]
-
-
-def _written(body: Body, path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "wb") as stream:
-        while piece := body.read():
-            stream.write(piece)
-            digest.update(piece)
-    return digest.hexdigest()
+    return CalibrationCache(settings, transfer.archive_url, http_client(transfer))
 
 
 def _check_fits(path: Path, digest: str) -> None:
@@ -231,14 +215,5 @@ def _recorded(directory: Path) -> tuple[KeptFile | None, float]:
         if path.parent != directory or not path.is_file() or path.stat().st_size != content["size"]:
             return None, 0.0
         return KeptFile(file, path, str(content["sha256"])), float(content["checked"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None, 0.0
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Only one thread or process at a time in a directory; the lock goes with its holder."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from spxflow import mef
+from spxflow.mef.calibration import DETECTOR_SIZE
 from spxflow.transfer.settings import CutoutSize
 
-DETECTOR_SIDE = 2040
 _TOLERANCE_PX = 2
 
 
@@ -34,7 +34,7 @@ def check_file(path: Path, slim: bool, center: tuple[float, float] | None, size:
     footprint = mef.validate_file(path, need_psf=not slim)
     if center is not None:
         _check_window(footprint, center, size)
-    elif (footprint.nx, footprint.ny) != (DETECTOR_SIDE, DETECTOR_SIDE):
+    elif (footprint.nx, footprint.ny) != (DETECTOR_SIZE, DETECTOR_SIZE):
         raise mef.InvalidFile(f"{footprint.nx} x {footprint.ny} pixels are not a whole image")
 
 
@@ -68,4 +68,4 @@ def cutout_window(center_px: float, side_px: int) -> tuple[int, int]:
     if not math.isfinite(center_px):
         raise mef.InvalidFile("the file does not show the position asked for")
     first = math.floor(center_px + 1.0 - side_px / 2.0)
-    return max(0, first), min(DETECTOR_SIDE, first + side_px)
+    return max(0, first), min(DETECTOR_SIZE, first + side_px)

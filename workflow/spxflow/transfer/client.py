@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import socket
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-import spxflow
+from spxflow import workers
 from spxflow.archive.errors import one_line, reason
 from spxflow.archive.urls import moved_url
 from spxflow.retries import Backoff, go_on, passes, retry_after_s, unless_stopped, wait
@@ -91,10 +91,6 @@ class Body:
         self._refuse_crawl()
         return piece
 
-    def read_exactly(self, size: int) -> bytes:
-        """So many bytes, fewer only at the end."""
-        return read_exactly(self.read, size)
-
     def _refuse_crawl(self) -> None:
         seconds = time.monotonic() - self._begin
         least = self._settings.min_rate_kb_s * 1e3 * seconds
@@ -117,6 +113,18 @@ def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> tuple[str, int]:
+    """Write a file as its pieces arrive; its SHA-256 and size."""
+    digest = hashlib.sha256()
+    size = 0
+    with open(path, "wb") as stream:
+        for piece in pieces:
+            stream.write(piece)
+            digest.update(piece)
+            size += len(piece)
+    return digest.hexdigest(), size
 
 
 class HttpClient:
@@ -184,7 +192,7 @@ class HttpClient:
         """The whole of a small answer, at most ``limit`` bytes."""
 
         def whole(body: Body) -> bytes:
-            content = body.read_exactly(limit + 1)
+            content = read_exactly(body.read, limit + 1)
             if len(content) > limit:
                 raise TransferFault(f"the answer is larger than {limit} bytes", passes=False)
             return content
@@ -243,7 +251,7 @@ class HttpClient:
 
     def _refusal(self, body: Body) -> TransferFault:
         try:
-            page = one_line(body.read_exactly(_ERROR_PAGE).decode("latin-1"), 160)
+            page = one_line(read_exactly(body.read, _ERROR_PAGE).decode("latin-1"), 160)
         except TransferFault:
             page = ""
         wait_s = retry_after_s(body.headers)
@@ -263,23 +271,17 @@ class HttpClient:
 
 
 def _session(settings: TransferSettings) -> requests.Session:
-    """Session with the client's connections. It leaves redirections, whose bodies it would read, to the client."""
-    import requests
+    """Session with the client's connections, for files as they are."""
     from requests.adapters import HTTPAdapter
+
+    from spxflow.archive.session import BareSession
 
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             super().init_poolmanager(*args, socket_options=_socket_options(settings), **kwargs)
 
-    class Session(requests.Session):
-        def get_redirect_target(self, resp: requests.Response) -> None:
-            pass
-
-    session = Session()
-    session.headers["User-Agent"] = f"spxflow/{spxflow.__version__} python-requests/{requests.__version__}"
+    session = BareSession(settings.connections, Adapter)
     session.headers["Accept-Encoding"] = "identity"
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, Adapter(pool_maxsize=settings.connections, pool_block=True, max_retries=0))
     return session
 
 
@@ -303,14 +305,7 @@ def _named(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 120)
 
 
-_CLIENTS: dict[tuple[int, TransferSettings], HttpClient] = {}
-_LOCK = threading.Lock()
-
-
+@workers.shared
 def http_client(settings: TransferSettings) -> HttpClient:
     """The client of this process for these settings."""
-    key = (os.getpid(), settings)
-    with _LOCK:
-        if key not in _CLIENTS:
-            _CLIENTS[key] = HttpClient(settings)
-        return _CLIENTS[key]
+    return HttpClient(settings)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import time
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from spxflow.position import apparent_position, observer_at
 from spxflow.sources import Source
 from spxflow.transfer.calibration import CalibrationUnavailableError, release_of
 from spxflow.transfer.check import check_file
-from spxflow.transfer.client import Body, HttpClient, Tally, http_client, read_exactly
+from spxflow.transfer.client import Body, HttpClient, Tally, http_client, read_exactly, write_pieces
 from spxflow.transfer.faults import DOWNLOAD_FAILED, INVALID_FILE, TransferFault
 from spxflow.transfer.ranges import NoRangesError, RemoteFile, read_window
 from spxflow.transfer.record import OK, TransferRecord
@@ -143,24 +144,16 @@ class _Transfer:
             raise TransferFault(str(error)) from error
 
     def _keep_all(self, body: Body) -> tuple[str, int]:
-        reader = _Unpacked(body, self._settings)
-        with partial_path(self._destination) as partial:
-            digest, size = _write(partial, b"", reader)
-            self._check(partial, digest, slim=False)
-        return digest, size
+        return self._keep(iter(_Unpacked(body, self._settings).read, b""), slim=False)
 
     def _keep_planes(self, body: Body, expected: PsfMark | None) -> tuple[str, int]:
-        reader = _Unpacked(body, self._settings)
-        arrived = read_planes(reader, with_psf_mark=expected is not None)
+        answer = _Unpacked(body, self._settings)
+        arrived = read_planes(answer.read, with_psf_mark=expected is not None)
         same = expected is None or (arrived.psf is not None and expected.matches(arrived.psf))
         self.mode = "slim" if same else "cutout"
-        with partial_path(self._destination) as partial:
-            if same:
-                digest, size = _write(partial, arrived.planes_content(), None)
-            else:
-                digest, size = _write(partial, arrived.content, reader)
-            self._check(partial, digest, slim=same)
-        return digest, size
+        if same:
+            return self._keep([arrived.slim], slim=True)
+        return self._keep(itertools.chain([arrived.content], iter(answer.read, b"")), slim=False)
 
     def _keep_window(
         self, client: HttpClient, center: tuple[float, float], expected: PsfMark | None
@@ -175,16 +168,16 @@ class _Transfer:
         if expected is not None and (mark is None or not expected.matches(mark)):
             self.mode, self.url = "cutout", cutout
             return client.get(self.url, self._keep_all, self.tally)
-        with partial_path(self._destination) as partial:
-            digest, size = _write(partial, content, None)
-            self._check(partial, digest, slim=True)
-        return digest, size
+        return self._keep([content], slim=True)
 
-    def _check(self, path: Path, digest: str, slim: bool) -> None:
-        try:
-            check_file(path, slim, self._center, self._settings.size)
-        except mef.InvalidFile as error:
-            raise TransferFault(error.reason, INVALID_FILE, fingerprint=digest) from error
+    def _keep(self, pieces: Iterable[bytes], slim: bool) -> tuple[str, int]:
+        with partial_path(self._destination) as partial:
+            digest, size = write_pieces(partial, pieces)
+            try:
+                check_file(partial, slim, self._center, self._settings.size)
+            except mef.InvalidFile as error:
+                raise TransferFault(error.reason, INVALID_FILE, fingerprint=digest) from error
+        return digest, size
 
 
 class _Unpacked:
@@ -194,7 +187,7 @@ class _Unpacked:
         self._body = body
         self._limit = int(settings.max_file_mb * 1e6)
         self._size = 0
-        packed = body.read_exactly(_BEGINNING)
+        packed = read_exactly(body.read, _BEGINNING)
         _refuse_page(packed)
         self._unpack = zlib.decompressobj(wbits=31) if packed.startswith(_GZIP) else None
         self._ahead = self._unpacked(packed)
@@ -210,10 +203,6 @@ class _Unpacked:
         piece, self._ahead = self._ahead[:size], self._ahead[size:]
         return piece
 
-    def read_exactly(self, size: int) -> bytes:
-        """So many bytes, fewer only at the end."""
-        return read_exactly(self.read, size)
-
     def _unpacked(self, packed: bytes) -> bytes:
         if self._unpack is None:
             return packed
@@ -225,20 +214,6 @@ class _Unpacked:
         if self._size > self._limit:
             raise TransferFault("the unpacked answer is larger than download.max_file_mb", INVALID_FILE, passes=False)
         return plain
-
-
-def _write(path: Path, beginning: bytes, rest: _Unpacked | None) -> tuple[str, int]:
-    """Write a file as it arrives; its SHA-256 and size."""
-    digest = hashlib.sha256()
-    size = 0
-    with open(path, "wb") as stream:
-        piece = beginning or (rest.read() if rest else b"")
-        while piece:
-            stream.write(piece)
-            digest.update(piece)
-            size += len(piece)
-            piece = rest.read() if rest else b""
-    return digest.hexdigest(), size
 
 
 def _refuse_page(beginning: bytes) -> None:

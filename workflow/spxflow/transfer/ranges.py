@@ -9,13 +9,14 @@ import numpy as np
 
 from spxflow import mef
 from spxflow.mef.blocks import BLOCK
+from spxflow.mef.calibration import DETECTOR_SIZE
 from spxflow.mef.header import Header
 from spxflow.mef.layout import Hdu
 from spxflow.mef.pixels import Window, plane_shape, read_flags
 from spxflow.mef.wcs import read_wcs
 from spxflow.transfer.cards import uncompressed_header, window_header, with_values
-from spxflow.transfer.check import DETECTOR_SIDE, cutout_window
-from spxflow.transfer.client import Body, HttpClient, Tally
+from spxflow.transfer.check import cutout_window
+from spxflow.transfer.client import Body, HttpClient, Tally, read_exactly
 from spxflow.transfer.faults import INVALID_FILE, TransferFault
 from spxflow.transfer.settings import CutoutSize
 from spxflow.transfer.slim import PLANES, PsfMark, psf_mark
@@ -55,7 +56,7 @@ class RemoteFile:
                 raise NoRangesError(f"{self.url} is not served by byte ranges")
             if not body.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 raise TransferFault("the answer is of another byte range")
-            return body.read_exactly(size)
+            return read_exactly(body.read, size)
 
         byte_range = {"Range": f"bytes={start}-{start + size - 1}"}
         return self.client.get(self.url, use, self.tally, byte_range, statuses=(200, 206))
@@ -169,7 +170,7 @@ def _hdu_at(file: RemoteFile, start: int, primary: bytes, content: bytes = b"") 
 def _window(image: _RemoteHdu, center: tuple[float, float], size: CutoutSize) -> Window:
     header = Header(image.raw_header, image.name)
     ny, nx = plane_shape(Hdu(image.extent, image.content))
-    if (nx, ny) != (DETECTOR_SIDE, DETECTOR_SIDE):
+    if (nx, ny) != (DETECTOR_SIZE, DETECTOR_SIZE):
         raise mef.InvalidFile(f"{nx} x {ny} pixels are not a whole image")
     x, y = (float(pixel) for pixel in read_wcs(header).sky_to_pixel(*center))
     (x0, x1), (y0, y1) = (cutout_window(pixel, side) for pixel, side in zip((x, y), size.pixels(), strict=True))

@@ -58,24 +58,15 @@ class TransferRecord:
         """Whether the file is there."""
         return self.status == OK
 
-    def to_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> TransferRecord:
-        """From a JSON object written by :meth:`to_dict`."""
-        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
-
 
 def write_record(path: Path | str, record: TransferRecord) -> None:
     """Write a record as JSON."""
-    write_json(path, record.to_dict(), indent=1)
+    write_json(path, asdict(record), indent=1)
 
 
 def read_record(path: Path | str) -> TransferRecord:
     """Read a record written by :func:`write_record`."""
-    return TransferRecord.from_dict(read_json(path))
+    return TransferRecord(**read_json(path))
 
 
 def state(record_path: Path | str, file_path: Path | str | None) -> int:

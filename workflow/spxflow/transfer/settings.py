@@ -11,6 +11,7 @@ from typing import Any
 
 from spxflow.archive.settings import IRSA_URL
 from spxflow.errors import ConfigError
+from spxflow.mef.calibration import DETECTOR_SIZE
 
 _PIXEL_ARCSEC = 6.153
 _UNITS = {"px": _PIXEL_ARCSEC, "arcsec": 1.0, "arcmin": 60.0, "deg": 3600.0}
@@ -40,13 +41,13 @@ class CutoutSize:
         if len(found) != len(parts) or len(parts) > 2 or len(units) != 1 or not found[-1][1] or units - _UNITS.keys():
             raise _refused(text)
         size = cls(found[0][0], found[-1][0], units.pop())
-        if not all(1.0 <= side <= 2040.0 for side in size.pixels()):
+        if not all(1 <= side <= DETECTOR_SIZE for side in size.pixels()):
             raise _refused(text)
         return size
 
-    def pixels(self, pixel_arcsec: float = _PIXEL_ARCSEC) -> tuple[int, int]:
+    def pixels(self) -> tuple[int, int]:
         """Width and height in pixels, the service's ``round(size / scale)`` (facts 1.9)."""
-        scale = 1.0 if self.unit == "px" else pixel_arcsec / _UNITS[self.unit]
+        scale = _PIXEL_ARCSEC / _UNITS[self.unit]
         return round(self.width / scale), round(self.height / scale)
 
     def __str__(self) -> str:
@@ -56,7 +57,7 @@ class CutoutSize:
 
 def _refused(text: object) -> ConfigError:
     return ConfigError(
-        f"cutout.size: got {text!r}, takes a width, or a width and a height, of 1 to 2040 pixels "
+        f"cutout.size: got {text!r}, takes a width, or a width and a height, of 1 to {DETECTOR_SIZE} pixels "
         "in px, arcsec, arcmin or deg: 60px or 3arcmin or 0.1deg,0.2deg"
     )
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from spxflow import mef
 from spxflow.mef.blocks import BLOCK
 from spxflow.mef.header import Header
+from spxflow.transfer.client import read_exactly
 from spxflow.transfer.faults import INVALID_FILE, TransferFault
 
 PLANES = ("IMAGE", "FLAGS", "VARIANCE", "ZODI")
@@ -23,13 +23,6 @@ KEPT = ("PRIMARY", *PLANES)
 PSF_NAMES = ("PSF", "EPSF", "PSF-DATA-CUBE")
 _ORIGIN = "Calibration source file:"
 _HEADER_STEP = 2 * BLOCK
-
-
-class Reader(Protocol):
-    """An answer that is read from its beginning."""
-
-    def read_exactly(self, size: int) -> bytes:
-        """So many bytes, fewer only at the end."""
 
 
 @dataclass(frozen=True)
@@ -60,72 +53,65 @@ class Arrived:
     ----------
     content
         All bytes read so far.
-    planes
-        The HDUs of a slim file in it.
+    slim
+        The slim file in it.
     psf
         Mark of the PSF that follows; None when it was not asked for or none follows.
     """
 
     content: bytes
-    planes: tuple[mef.HduExtent, ...]
+    slim: bytes
     psf: PsfMark | None
 
-    def planes_content(self) -> bytes:
-        """The slim file."""
-        return b"".join(self.content[extent.start : extent.end] for extent in self.planes)
 
-
-def read_planes(reader: Reader, with_psf_mark: bool) -> Arrived:
+def read_planes(read: Callable[[int], bytes], with_psf_mark: bool) -> Arrived:
     """Read an answer until its image planes are there, and the mark of the PSF after them if asked for.
+
+    Parameters
+    ----------
+    read
+        Gives the next bytes, at most so many; empty at the end.
 
     Raises
     ------
     TransferFault
         When it is not FITS, or ends before.
     """
-    content = bytearray()
-    _read_until(reader, content, _has_planes)
-    mark = None
-    if with_psf_mark:
-        _read_until(reader, content, _has_psf_mark)
-        mark = _mark_in(bytes(content))
-    extents, _ = mef.scan(bytes(content))
+    content, extents = _read_until(read, _psf_in if with_psf_mark else _has_planes)
     first: dict[str, mef.HduExtent] = {}
     for extent in extents:
         if extent.name in KEPT and extent.end <= len(content):
             first.setdefault(extent.name, extent)
-    return Arrived(bytes(content), tuple(sorted(first.values(), key=lambda extent: extent.start)), mark)
+    slim = b"".join(content[extent.start : extent.end] for extent in first.values())
+    return Arrived(content, slim, _mark_in(content, extents) if with_psf_mark else None)
 
 
 def read_psf_mark(path: Path) -> PsfMark:
     """Mark of the PSF of a calibration file."""
     with open(path, "rb") as stream:
-        content = bytearray()
-        _read_until(_FileReader(stream.read), content, _has_psf_mark)
-    mark = _mark_in(bytes(content))
+        mark = _mark_in(*_read_until(stream.read, _psf_in))
     if mark is None:
         raise mef.InvalidFile(f"{path.name} has no PSF")
     return mark
 
 
-@dataclass(frozen=True)
-class _FileReader:
-    read_exactly: Callable[[int], bytes]
-
-
-def _read_until(reader: Reader, content: bytearray, enough: Callable[[tuple[mef.HduExtent, ...], int], bool]) -> None:
-    """Read headers and data, never more than one step beyond what is needed, until there is enough or no more."""
+def _read_until(
+    read: Callable[[int], bytes], enough: Callable[[tuple[mef.HduExtent, ...], int], object]
+) -> tuple[bytes, tuple[mef.HduExtent, ...]]:
+    """Content and HDUs, read never more than one step beyond what is needed, until there is enough or no more."""
+    content = bytearray()
     extents: tuple[mef.HduExtent, ...] = ()
     while True:
         extents = _extents(content, extents)
         if enough(extents, len(content)):
-            return
+            break
         missing = extents[-1].end - len(content) if extents else 0
         wanted = min(missing, BLOCK) if missing > 0 and extents[-1].name in PSF_NAMES else missing
-        piece = reader.read_exactly(wanted if wanted > 0 else _HEADER_STEP)
+        piece = read_exactly(read, wanted if wanted > 0 else _HEADER_STEP)
         if not piece:
-            return
+            break
         content += piece
+    return bytes(content), extents
 
 
 def _extents(content: bytearray, known: tuple[mef.HduExtent, ...]) -> tuple[mef.HduExtent, ...]:
@@ -140,16 +126,18 @@ def _has_planes(extents: tuple[mef.HduExtent, ...], length: int) -> bool:
     return there.issuperset(PLANES) or bool(extents and extents[-1].name in PSF_NAMES)
 
 
-def _has_psf_mark(extents: tuple[mef.HduExtent, ...], length: int) -> bool:
-    return any(extent.name in PSF_NAMES and extent.data_start + BLOCK <= length for extent in extents)
+def _psf_in(extents: tuple[mef.HduExtent, ...], length: int) -> mef.HduExtent | None:
+    """The first PSF of which its mark has arrived."""
+    arrived = (extent for extent in extents if extent.name in PSF_NAMES and extent.data_start + BLOCK <= length)
+    return next(arrived, None)
 
 
-def _mark_in(content: bytes) -> PsfMark | None:
-    for extent in mef.scan(content)[0]:
-        if extent.name in PSF_NAMES and extent.data_start + BLOCK <= len(content):
-            header = content[extent.start : extent.data_start]
-            return psf_mark(extent.name, header, content[extent.data_start : extent.data_start + BLOCK])
-    return None
+def _mark_in(content: bytes, extents: tuple[mef.HduExtent, ...]) -> PsfMark | None:
+    psf = _psf_in(extents, len(content))
+    if psf is None:
+        return None
+    beginning = content[psf.data_start : psf.data_start + BLOCK]
+    return psf_mark(psf.name, content[psf.start : psf.data_start], beginning)
 
 
 def psf_mark(name: str, header: bytes, beginning: bytes) -> PsfMark:
