@@ -44,7 +44,7 @@ def load(config, release, detector, slim):
 
 
 def _cache(config, **options):
-    settings = replace(transfer.CalibrationSettings.from_config(config), **options)
+    settings = replace(transfer.CalibrationSettings.from_options(config["calibration"]), **options)
     return calibration_cache(settings, transfer.TransferSettings.from_config(config))
 
 

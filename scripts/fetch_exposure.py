@@ -45,7 +45,7 @@ def fetch(observation, config, image, source, failed_runs):
     settings = transfer.TransferSettings.from_config(config)
     calibration = None
     if settings.mode == "slim":
-        calibration = calibration_cache(transfer.CalibrationSettings.from_config(config), settings)
+        calibration = calibration_cache(transfer.CalibrationSettings.from_options(config["calibration"]), settings)
     here = replace(observation, url=relocated_url(observation.url, settings.archive_url))
     return transfer.fetch(
         here, Source(**source), Path(image), settings, failed_runs=failed_runs, calibration=calibration

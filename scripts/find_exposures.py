@@ -99,7 +99,7 @@ class Questions:
             self._answers |= find(
                 [source for key, source in self._sources.items() if key in keys],
                 archive.ArchiveSettings.from_config(self._config),
-                archive.QuerySettings.from_config(self._config),
+                archive.QuerySettings.from_options(self._config["query"]),
                 self._config["bands"],
             )
         except archive.ArchiveError as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from answers import HOSTILE, answering, sending
-from spxflow import archive
+from spxflow import archive, config
 from spxflow.archive import datalink
 from spxflow.archive.listing import ListedFile, exposures
 from spxflow.archive.search import find
@@ -549,10 +549,8 @@ def test_a_name_offline_says_what_to_do():
 
 
 def test_settings_come_from_the_configuration(tmp_path):
-    settings = archive.ArchiveSettings.from_config(
-        {"archive": {"url": "http://x.example/a/", "collections": ["b"], "cache": str(tmp_path), "timeout_s": None}}
-    )
-    assert settings == archive.ArchiveSettings(url="http://x.example/a", collections=("b",), cache=tmp_path)
-    assert archive.QuerySettings.from_config({"query": {"radius_arcsec": 3.0, "mjd_min": None}}) == replace(
-        ALL, radius_arcsec=3.0
-    )
+    section = {"url": "http://x.example/a/", "collections": ["spherex_qr2"], "cache": str(tmp_path)}
+    options = config.complete({"archive": section, "query": {"radius_arcsec": 3.0}})
+    settings = archive.ArchiveSettings.from_config(options)
+    assert settings == archive.ArchiveSettings(url="http://x.example/a", collections=("spherex_qr2",), cache=tmp_path)
+    assert archive.QuerySettings.from_options(options["query"]) == replace(ALL, radius_arcsec=3.0)

@@ -343,7 +343,7 @@ def test_exposures_are_asked_for_in_the_way_asked_for(demo_scenario, tmp_path, s
     with server.running(demo_scenario) as local:
         options = configured({"archive.url": local.url, "archive.service": service, "archive.cache": str(tmp_path)})
         settings = archive.ArchiveSettings.from_config(options)
-        found = find([source], settings, archive.QuerySettings.from_config(options), BANDS)
+        found = find([source], settings, archive.QuerySettings.from_options(options["query"]), BANDS)
         assert len(found["s"].observations) == 108
         assert {request.kind for request in local.requests} == kinds
 
@@ -355,7 +355,7 @@ def test_datalink_answers_come_in_chunks_and_are_kept_where_asked(demo_scenario,
         given = {"url": local.url, "service": "obscore", "cache": str(tmp_path / "kept"), "datalink_ids": datalink_ids}
         options = configured({f"archive.{name}": value for name, value in given.items()})
         settings = archive.ArchiveSettings.from_config(options)
-        find([source], settings, archive.QuerySettings.from_config(options), BANDS)
+        find([source], settings, archive.QuerySettings.from_options(options["query"]), BANDS)
         assert sum(request.kind == "datalink" for request in local.requests) == requests
     assert [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
 
@@ -368,7 +368,7 @@ def test_no_more_queries_are_under_way_than_asked_for(demo_scenario, connections
     with server.running(demo_scenario, faults=faults) as local:
         options = configured({"archive.url": local.url, "archive.retries": 0, "archive.connections": connections})
         settings = archive.ArchiveSettings.from_config(options)
-        found = find(sources, settings, archive.QuerySettings.from_config(options), BANDS)
+        found = find(sources, settings, archive.QuerySettings.from_options(options["query"]), BANDS)
         assert all(answer.observations for answer in found.values())
         assert local.traffic.summary()["max_connections"]["all"] == connections
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from answers import HOSTILE, answering, sending
 from astropy.io import fits
-from spxflow import archive, transfer
+from spxflow import archive, config, transfer
 from spxflow.archive.search import find
 from spxflow.demo import server
 from spxflow.errors import ConfigError
@@ -547,12 +547,12 @@ def test_windows_are_those_of_the_service(center_px, side_px, window):
 
 
 def test_settings_come_from_the_configuration():
-    config = {
-        "archive": {"url": "http://x.example/a/", "s3_url": None},
+    given = {
+        "archive": {"url": "http://x.example/a/"},
         "cutout": {"size": "3arcmin", "center": "10.5,-3"},
-        "download": {"mode": "slim", "connections": 7, "keep": True, "retries": None},
+        "download": {"mode": "slim", "connections": 7, "keep": True},
     }
-    settings = TransferSettings.from_config(config)
+    settings = TransferSettings.from_config(config.complete(given))
     assert settings.archive_url == "http://x.example/a"
     assert (settings.mode, settings.connections, settings.retries) == ("slim", 7, TransferSettings().retries)
     assert (str(settings.size), settings.center) == ("3arcmin", (10.5, -3.0))

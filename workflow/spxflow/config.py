@@ -7,13 +7,14 @@ the schema asks for.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import difflib
 import functools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
@@ -343,6 +344,26 @@ def _refuse_another_source(config: Mapping[str, Any]) -> None:
     for option in ("name", "pmra_masyr", "pmdec_masyr", "parallax_mas"):
         if config[option]:
             raise ConfigError(f"{option}: got {config[option]!r} besides a catalogue, which has a column for it")
+
+
+class Section:
+    """A section of the configuration as a dataclass, whose defaults are those of the schema."""
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """From its options; sections within it by their own dataclasses."""
+        values: dict[str, Any] = {}
+        for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if entry.name not in options:
+                continue
+            value = options[entry.name]
+            default = None if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+            if isinstance(default, Section):
+                value = type(default).from_options(value or {})
+            elif isinstance(value, list):
+                value = tuple(value)
+            values[entry.name] = value
+        return cls(**values)
 
 
 def document() -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from spxflow.config import Section
 from spxflow.quality import AB_ZERO_POINT
-from spxflow.settings import Section
 from spxflow.spectrum import SpectrumSettings, outliers, samples_by_band, smooth_samples
 from spxflow.tables import STATUSES
 

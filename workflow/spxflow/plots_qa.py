@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spxflow.settings import Section
+from spxflow.config import Section
 from spxflow.stamps import Stamp
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from spxflow import __version__, plot_points
+from spxflow.config import Section
 from spxflow.files import write_atomically
 from spxflow.plot_points import LEAST_DAYS, LEAST_UM, PlotSettings, Points
 from spxflow.plots_qa import exposure_name
 from spxflow.quality import AB_ZERO_POINT
-from spxflow.settings import Section
 from spxflow.tables import COLUMNS, in_order
 
 Record = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Typed options: how a section of the configuration becomes a dataclass, and the sections of the measurement.
+"""Typed options of the measurement.
 
 Ranges and messages are the business of :mod:`spxflow.config`; here options only get names and types. A section or
 option that is not given has the default below, which is that of ``config/config.yaml``.
@@ -6,11 +6,12 @@ option that is not given has the default below, which is that of ``config/config
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from spxflow.config import Section
 
 BAD_FLAGS: tuple[str | int, ...] = (
     "TRANSIENT",
@@ -34,26 +35,6 @@ BAD_FLAGS: tuple[str | int, ...] = (
 NEIGHBOUR_CORE_PX = 2.0  # pixels this near to a neighbour enter the fit even on a known source
 _DEFAULT_CUTOUT_PX = 60
 _WIDEST_FWHM_PX = 2.0
-
-
-class Section:
-    """A section of the configuration."""
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Self:
-        """From its options; sections within it by their own dataclasses."""
-        values: dict[str, Any] = {}
-        for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
-            if entry.name not in options:
-                continue
-            value = options[entry.name]
-            default = None if entry.default_factory is dataclasses.MISSING else entry.default_factory()
-            if isinstance(default, Section):
-                value = type(default).from_options(value or {})
-            elif isinstance(value, list):
-                value = tuple(value)
-            values[entry.name] = value
-        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spxflow.settings import Section
+from spxflow.config import Section
 from spxflow.smooth import SmoothSpectrum, slope_weights, smooth_spectrum, smooth_variance
 from spxflow.tables import FLUX_UCD, Column
 

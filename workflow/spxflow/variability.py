@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from spxflow.settings import Section
+from spxflow.config import Section
 from spxflow.smooth import smooth_spectrum
 from spxflow.spectrum import (
     Samples,

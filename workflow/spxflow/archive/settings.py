@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spxflow.config import Section
+
 IRSA_URL = "https://irsa.ipac.caltech.edu"
 
 
 @dataclass(frozen=True)
-class ArchiveSettings:
+class ArchiveSettings(Section):
     """Section ``archive`` of the configuration.
 
     Attributes
@@ -60,19 +62,13 @@ class ArchiveSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ArchiveSettings:
-        """Settings from the whole configuration; options that are not given keep their defaults."""
-        section = dict(config.get("archive", {}))
-        given = {key: section[key] for key in cls.__dataclass_fields__ if section.get(key) is not None}
-        given["url"] = str(given.get("url", cls.url)).rstrip("/")
-        if "collections" in given:
-            given["collections"] = tuple(given["collections"])
-        if "cache" in given:
-            given["cache"] = Path(given["cache"])
-        return cls(**given)
+        """Settings from the whole configuration."""
+        section = config["archive"]
+        return cls.from_options({**section, "url": section["url"].rstrip("/"), "cache": Path(section["cache"])})
 
 
 @dataclass(frozen=True)
-class QuerySettings:
+class QuerySettings(Section):
     """Section ``query``: the search radius in arcsec (0: images that contain the position) and the range of
     mid-exposure times, MJD (UTC).
     """
@@ -80,12 +76,6 @@ class QuerySettings:
     radius_arcsec: float = 0.0
     mjd_min: float | None = None
     mjd_max: float | None = None
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> QuerySettings:
-        """Settings from the whole configuration; options that are not given keep their defaults."""
-        section = config.get("query", {})
-        return cls(**{key: section[key] for key in cls.__dataclass_fields__ if section.get(key) is not None})
 
     def holds(self, mjd_mid: float) -> bool:
         """Whether a mid-exposure time (MJD) lies in the range asked for."""

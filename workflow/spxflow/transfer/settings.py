@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spxflow.archive.settings import IRSA_URL
+from spxflow.config import Section
 from spxflow.errors import ConfigError
 from spxflow.mef.calibration import DETECTOR_SIZE
 
@@ -82,7 +83,7 @@ def parse_center(text: str | None) -> tuple[float, float] | None:
 
 
 @dataclass(frozen=True)
-class TransferSettings:
+class TransferSettings(Section):
     """Sections ``download`` and ``cutout`` of the configuration, and where the archive is.
 
     Attributes
@@ -130,28 +131,27 @@ class TransferSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TransferSettings:
-        """Settings from the whole configuration; options that are not given keep their defaults.
+        """Settings from the whole configuration.
 
         Raises
         ------
         ConfigError
             For a cutout size or centre that cannot be read.
         """
-        archive, cutout, download = (config.get(section, {}) for section in ("archive", "cutout", "download"))
-        known = {field.name for field in fields(cls)}
-        given: dict[str, Any] = {key: value for key, value in download.items() if key in known and value is not None}
-        if archive.get("url") is not None:
-            given["archive_url"] = str(archive["url"]).rstrip("/")
-        if archive.get("s3_url") is not None:
-            given["s3_url"] = str(archive["s3_url"]).rstrip("/")
-        if cutout.get("size") is not None:
-            given["size"] = CutoutSize.parse(cutout["size"])
-        given["center"] = parse_center(cutout.get("center"))
-        return cls(**given)
+        archive, cutout = config["archive"], config["cutout"]
+        return cls.from_options(
+            {
+                **config["download"],
+                "archive_url": archive["url"].rstrip("/"),
+                "s3_url": archive["s3_url"].rstrip("/"),
+                "size": CutoutSize.parse(cutout["size"]),
+                "center": parse_center(cutout["center"]),
+            }
+        )
 
 
 @dataclass(frozen=True)
-class CalibrationSettings:
+class CalibrationSettings(Section):
     """Section ``calibration`` of the configuration.
 
     Attributes
@@ -168,18 +168,8 @@ class CalibrationSettings:
         Days after which the archive is asked for newer versions.
     """
 
-    directory: Path = Path("calibration")
+    directory: Path | str = "calibration"
     wavelength: str = "table"
     solid_angle: str = "wcs"
     harmonise: bool = False
     check_days: float = 30.0
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> CalibrationSettings:
-        """Settings from the whole configuration; options that are not given keep their defaults."""
-        section = config.get("calibration", {})
-        known = {field.name for field in fields(cls)}
-        given = {key: value for key, value in section.items() if key in known and value is not None}
-        if "directory" in given:
-            given["directory"] = Path(given["directory"])
-        return cls(**given)
