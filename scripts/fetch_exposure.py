@@ -1,10 +1,10 @@
 """Fetch the image of one exposure; write the transfer record, whatever became of it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from spxflow import files, transfer
-from spxflow.archive.urls import relocated_url
+from spxflow.archive.urls import data_path, relocated_url
 from spxflow.observations import Observation
 from spxflow.sources import Source
 from spxflow.transfer.calibration import calibration_cache
@@ -38,6 +38,11 @@ def main(config, progress, record, log, image, source, observation, request, fai
         if not config["download"]["keep"]:
             files.write_atomically(image, b"")  # the place of an image that passes is not left empty
     transfer.write_record(record, outcome)
+
+
+def facts(observation):
+    """An exposure as plain values, with its file's place below the archive, whichever host that is."""
+    return asdict(replace(observation, url=data_path(observation.url)))
 
 
 def fetch(observation, config, image, source, failed_runs):

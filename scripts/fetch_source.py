@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from spxflow import files, observations, transfer, workers
-from spxflow.archive.urls import data_path
 from spxflow.journal import Journal, digest_of
 from spxflow.transfer.calibration import release_of
 
@@ -47,7 +46,7 @@ class Transfers:
 
     def digest(self, observation):
         """What a transfer depends on."""
-        return digest_of([asdict(replace(observation, url=data_path(observation.url))), self._source, self._request])
+        return digest_of([fetch_exposure.facts(observation), self._source, self._request])
 
     def is_done(self, observation, journal):
         """Whether the image was had by this request, and is there if it is to be kept."""

@@ -39,10 +39,11 @@ def main(transfer, calibration, record, log, config, call, image, source, observ
     """
     fetched = files.read_json(transfer)
     manifest = files.read_json(calibration) if calibration else NO_CALIBRATION
+    exposure = Observation(**observation)
     try:
-        outcome = call(measure, fetched, manifest, config, image, source, observation, neighbours, method)
+        outcome = call(measure, fetched, manifest, config, image, source, exposure, neighbours, method)
     except BrokenProcessPool:
-        outcome = missing_record(Observation(**observation), "error", "the process that measured it died")
+        outcome = missing_record(exposure, "error", "the process that measured it died")
     if outcome["status"] != "ok":
         files.write_atomically(log, f"{observation['stem']}: {outcome['status']}: {outcome['reason']}\n")
     files.write_json(record, outcome)
@@ -52,17 +53,12 @@ NO_CALIBRATION = {"status": "ok", "files": {}}
 """Manifest of an exposure that needs nothing besides its own file."""
 
 
-def measure(fetched, manifest, config, image, source, observation, neighbours, method):
-    """The photometry record of one exposure, from its transfer record and calibration manifest; otherwise as `main`."""
-    exposure = Observation(**observation)
-    if fetched["status"] != "ok":
-        return missing_record(exposure, fetched["status"], fetched["reason"])
-    if manifest["status"] != "ok":
-        return missing_record(exposure, manifest["status"], manifest["reason"])
-    return _measured(image, source, exposure, neighbours, method, config, manifest, fetched["mode"] == "slim")
-
-
-def _measured(image, source, exposure, neighbours, method, config, manifest, slim):
+def measure(fetched, manifest, config, image, source, exposure, neighbours, method):
+    """The photometry record of an `Observation`, from its transfer record and calibration manifest; else as `main`."""
+    for stage in (fetched, manifest):
+        if stage["status"] != "ok":
+            return missing_record(exposure, stage["status"], stage["reason"])
+    slim = fetched["mode"] == "slim"
     try:
         calibration = load(config, manifest["release"], exposure.detector, slim) if manifest["files"] else None
     except CalibrationUnavailableError as error:

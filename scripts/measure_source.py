@@ -3,17 +3,15 @@
 import functools
 import itertools
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from spxflow import files, observations, workers
-from spxflow.archive.urls import data_path
 from spxflow.journal import Journal, digest_of
 from spxflow.measure import missing_record
 from spxflow.retries import go_on
 from spxflow.transfer.calibration import release_of
 
-from scripts import measure_exposure
+from scripts import fetch_exposure, measure_exposure
 from scripts.fetch_source import write_log
 
 _CHUNK = 25  # files that a worker gets at a time
@@ -55,7 +53,7 @@ class Measurements:
         """What a measurement depends on."""
         file = [fetched[key] for key in ("status", "reason", "sha256", "mode")]
         calibration = [self._manifest(observation)[key] for key in ("status", "files")]
-        return digest_of([self._method, _facts(observation), file, calibration])
+        return digest_of([self._method, fetch_exposure.facts(observation), file, calibration])
 
     def finished(self, pending, journal, chunk=_CHUNK):
         """Measure exposures, note the outcomes in the journal, and give each exposure when it is over.
@@ -90,25 +88,11 @@ class Measurements:
             )
 
 
-def _facts(observation):
-    """An exposure with its file's place below the archive, whichever host that is."""
-    return asdict(replace(observation, url=data_path(observation.url)))
-
-
 def _measured(given, tasks):
     """The records of some exposures; run in a worker."""
     config, source, neighbours, method = given
     return [
-        measure_exposure.measure(
-            fetched,
-            manifest,
-            config,
-            image,
-            source,
-            _facts(observation),
-            neighbours,
-            method,
-        )
+        measure_exposure.measure(fetched, manifest, config, image, source, observation, neighbours, method)
         for observation, fetched, manifest, image in tasks
     ]
 

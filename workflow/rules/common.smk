@@ -34,7 +34,6 @@ from spxflow import (
     transfer,
     workers,
 )
-from spxflow.archive.urls import data_path
 from spxflow.errors import ConfigError
 from spxflow.transfer.calibration import release_of
 from spxflow.transfer.progress import Progress

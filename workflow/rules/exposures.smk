@@ -1,7 +1,6 @@
 # Input functions and params of rules for one exposure.
 import functools
 import threading
-from dataclasses import replace
 
 
 @functools.lru_cache(maxsize=64)
@@ -48,8 +47,7 @@ def image_path(wildcards):
 
 def observation_facts(wildcards):
     """One row of the observation table, with the file's place below the archive, whichever host that is."""
-    observation = exposures(wildcards.source)[wildcards.stem]
-    return asdict(replace(observation, url=data_path(observation.url)))
+    return fetch_exposure.facts(exposures(wildcards.source)[wildcards.stem])
 
 
 MANY_EXPOSURES = 500
