@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from spxflow.demo import level2
 from spxflow.demo.frames import Camera, dead_pixels, gain_by_row
 from spxflow.demo.geometry import FRAME, TanSip, rotated_pc
-from spxflow.demo.headers import BLOCK, Template, make_card
+from spxflow.demo.headers import Template, make_card
 from spxflow.demo.instrument import science_wavelength, solid_angle_scale
 from spxflow.demo.level2 import Hdu
 
@@ -37,7 +36,6 @@ _TREE = (
 )
 _OLD_WAVELENGTHS, _OLD_PSF = "cal-wcs-v3-2025-172", "cal-psf-v4-2025-161"
 _CORRECTED_PSF = "cal-psf-v5-2026-082"  # zone keywords in the right order (facts 1.7)
-_MAP_BYTES = -(-4 * FRAME * FRAME // BLOCK) * BLOCK
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,6 @@ class CalibrationFile:
     def render(self) -> bytes:
         """The whole file."""
         return _primary() + b"".join(hdu.header + hdu.data for hdu in _MAKERS[self.family](self))
-
-    @cached_property
-    def size(self) -> int:
-        """Length of the file in bytes."""
-        maps = {"spectral_wcs": 2, "solid_angle_pixel_map": 1, "l3_flux_corrections": 1}.get(self.family)
-        if maps is None:
-            return len(self.render())
-        wave = level2.wave_hdu(self.detector, self.release)
-        table = len(wave.header) + len(wave.data) if self.family == "spectral_wcs" else 0
-        return len(_primary()) + maps * (len(_map_header(self.detector, "IMAGE", "")) + _MAP_BYTES) + table
 
 
 def calibration_files(camera: Camera) -> dict[str, CalibrationFile]:

@@ -17,7 +17,6 @@ from spxflow.demo.exposures import Exposure, cloverleaf_exposures, survey_exposu
 from spxflow.demo.frames import WHOLE, Camera, Window, sources_seen, spiked_in
 from spxflow.demo.geometry import FRAME, frame_outlines
 from spxflow.demo.instrument import DETECTORS, key_of
-from spxflow.demo.layout import Kept, Layout, layout_of
 from spxflow.demo.optics import Optics
 from spxflow.demo.sky import Sky, truth_sources
 
@@ -73,7 +72,6 @@ class Scenario:
     files: Mapping[str, ArchiveFile] = field(repr=False)
     sky: Sky = field(repr=False)
     camera: Camera
-    _kept: Kept = field(default_factory=lambda: Kept(2 * FRAME * FRAME), repr=False, compare=False)
 
     def sky_to_pixel(self, file: ArchiveFile, ra_deg: float, dec_deg: float) -> tuple[float, float]:
         """0-based pixel of the whole frame that sees a position (degrees), distortion included."""
@@ -88,10 +86,6 @@ class Scenario:
     def calibration(self) -> Mapping[str, CalibrationFile]:
         """Calibration products by path, next to the Level-2 files."""
         return MappingProxyType(calibration_files(self.camera))
-
-    def layout(self, file: ArchiveFile) -> Layout:
-        """The whole file as something with a ``size`` from which byte ranges are read; cheap for small ranges."""
-        return layout_of(file.exposure, self.sky, self.camera, self._kept)
 
     def truth(self) -> list[dict[str, object]]:
         """Truth table: a row for each file and source that its detector sees."""
