@@ -236,7 +236,7 @@ def test_psf_cube_and_its_zone_keywords(demo, releases):
 
 def test_planes_are_x_fast_and_cores_lie_where_real_ones_do(demo):
     """Core about (-0.053, -0.048) native px off the middle (published measurement of the real cubes)."""
-    cube = optics.psf_cube(1, demo.camera.optics).astype(float)
+    cube = optics.psf_cube(1, demo.camera.asymmetry).astype(float)
     index = np.arange(101) - 50.0
     core = cube[:, 46:55, 46:55]
     weight = np.exp(-0.5 * (index[46:55, None] ** 2 + index[None, 46:55] ** 2) / 3.0**2) * core
@@ -252,7 +252,7 @@ def test_planes_are_x_fast_and_cores_lie_where_real_ones_do(demo):
 def test_a_three_pixel_aperture_holds_what_published_corrections_say(demo):
     """Factors from 1.13 to 1.45 (facts 6)."""
     for detector in range(1, 7):
-        left, bottom, shares = optics.stamps(detector, np.array([1019.5]), np.array([1019.2]), demo.camera.optics)
+        left, bottom, shares = optics.stamps(detector, np.array([1019.5]), np.array([1019.2]), demo.camera.asymmetry)
         assert shares.sum() == pytest.approx(1.0, abs=1e-9)
         fine = (np.arange(20) - 9.5) / 20
         x = (left[0] + np.arange(15))[:, None] + fine - 1019.5
@@ -407,7 +407,7 @@ def test_without_noise_the_light_is_exact():
     file = file_of(quiet, detector=3)
     row = next(r for r in scenario.truth_rows(file, quiet.sky, quiet.camera) if r["source"] == "isolated-05")
     window = (round(row["x_det"]) - 8, round(row["y_det"]) - 8, 17, 17)
-    light = frames.starlight(file.exposure, quiet.sky, quiet.camera.optics, window)
+    light = frames.starlight(file.exposure, quiet.sky, quiet.camera.asymmetry, window)
     assert light.sum() == pytest.approx(row["flux_ujy"], rel=1e-8)
     pixels = frames.render(file.exposure, quiet.sky, quiet.camera, window)
     with opened(quiet, file, window) as hdus:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spxflow.demo.exposures import Exposure
 from spxflow.demo.geometry import CRPIX, FRAME, Floats, unit_vector
 from spxflow.demo.instrument import DETECTORS, UJY_PER_ARCSEC2, generator, key_of, science_wavelength
-from spxflow.demo.optics import STAMP_HALF, Optics, stamps
+from spxflow.demo.optics import STAMP_HALF, stamps
 from spxflow.demo.sky import Sky, spectra
 
 TILE = 64
@@ -44,13 +44,14 @@ SOURCE_THRESHOLD = 0.3  # light of catalogued stars, in units of the sky noise, 
 class Camera:
     """What the pixels of all exposures of a scenario have in common.
 
-    ``noise_scale`` multiplies the noise but not the VARIANCE written; ``unflagged_nan_fraction`` is the part of the
-    NaN variances that carry no flag; ``gain_error`` gives QR2 images the gain error relative to QR3 that the QR3 flux
-    correction maps undo; ``flaw_scale`` multiplies the numbers of flawed pixels but not that of listed NaN variances.
+    ``asymmetry`` is that of the PSF; ``noise_scale`` multiplies the noise but not the VARIANCE written;
+    ``unflagged_nan_fraction`` is the part of the NaN variances that carry no flag; ``gain_error`` gives QR2 images the
+    gain error relative to QR3 that the QR3 flux correction maps undo; ``flaw_scale`` multiplies the numbers of flawed
+    pixels but not that of listed NaN variances.
     """
 
     seed: int
-    optics: Optics
+    asymmetry: float
     noise_scale: float = 1.0
     unflagged_nan_fraction: float = 0.0
     gain_error: bool = False
@@ -130,7 +131,7 @@ def _field_seen(exposure: Exposure, sky: Sky, window: Window) -> SeenSources:
     return _seen(exposure, x[close], y[close], stars.kind[index], stars.amplitude_ujy[index])
 
 
-def starlight(exposure: Exposure, sky: Sky, optics: Optics, window: Window) -> Floats:
+def starlight(exposure: Exposure, sky: Sky, asymmetry: float, window: Window) -> Floats:
     """Flux of all point sources in each pixel of a window, µJy, ``(ny, nx)``."""
     x0, y0, nx, ny = window
     pad = 2 * STAMP_HALF + 3
@@ -142,7 +143,7 @@ def starlight(exposure: Exposure, sky: Sky, optics: Optics, window: Window) -> F
         x, y, flux = seen.x[inside], seen.y[inside], seen.flux_ujy[inside]
         for start in range(0, x.size, 2048):
             part = slice(start, start + 2048)
-            left, bottom, shares = stamps(exposure.detector, x[part], y[part], optics)
+            left, bottom, shares = stamps(exposure.detector, x[part], y[part], asymmetry)
             shares *= flux[part, None, None]
             _add_stamps(canvas, left - x0 + pad, bottom - y0 + pad, shares)
     return canvas[pad : pad + ny, pad : pad + nx]
@@ -223,7 +224,7 @@ def render(exposure: Exposure, sky: Sky, camera: Camera, window: Window = WHOLE)
     """
     x0, y0, nx, ny = window
     detector = DETECTORS[exposure.detector]
-    light = starlight(exposure, sky, camera.optics, window)
+    light = starlight(exposure, sky, camera.asymmetry, window)
     area = exposure.wcs.solid_angle_arcsec2(np.arange(x0, x0 + nx)[None, :], np.arange(y0, y0 + ny)[:, None])
     zodi = _zodi_model(exposure, window)
     stars = light / (UJY_PER_ARCSEC2 * area)

@@ -17,7 +17,6 @@ from spxflow.demo.exposures import Exposure, cloverleaf_exposures, survey_exposu
 from spxflow.demo.frames import WHOLE, Camera, Window, sources_seen, spiked_in
 from spxflow.demo.geometry import FRAME, frame_outlines
 from spxflow.demo.instrument import DETECTORS, key_of
-from spxflow.demo.optics import Optics
 from spxflow.demo.sky import Sky, truth_sources
 
 Position = tuple[float, float]
@@ -161,7 +160,6 @@ class Recipe:
     stars_per_deg2: float = 5000.0
     clear_px: float = 8.0
     asymmetry: float = 1.0
-    registration_px: tuple[float, float] = (0.0, 0.0)
     noise_scale: float = 1.0
     unflagged_nan_fraction: float = 0.0
     gain_error: bool = False
@@ -234,7 +232,7 @@ def load(name: str, **overrides: object) -> Scenario:
         sky=Sky(target.ra_deg, target.dec_deg, sources, recipe.seed, recipe.stars_per_deg2, recipe.clear_px),
         camera=Camera(
             seed=recipe.seed,
-            optics=Optics(recipe.asymmetry, recipe.registration_px),
+            asymmetry=recipe.asymmetry,
             noise_scale=recipe.noise_scale,
             unflagged_nan_fraction=recipe.unflagged_nan_fraction,
             gain_error=recipe.gain_error,
