@@ -13,13 +13,14 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from spxflow.demo import frames, geometry, headers, instrument, optics, scenario
 from spxflow.demo.exposures import cloverleaf_exposures
-from spxflow.demo.frames import FLAG_BITS, target_window
+from spxflow.demo.frames import target_window
 from spxflow.demo.geometry import FRAME, TanSip
 from spxflow.demo.wholes import ImageContent, Recent
+from spxflow.mef.flags import KNOWN_FLAGS
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "wcs_test_vectors.json").read_text())
 UJY_PER_ARCSEC2 = 23.504430
-UNUSABLE = sum(1 << FLAG_BITS[name] for name in FLAG_BITS if name not in ("SOURCE", "FULLSAMPLE"))
+UNUSABLE = sum(1 << KNOWN_FLAGS[name] for name in KNOWN_FLAGS if name not in ("SOURCE", "FULLSAMPLE"))
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,7 @@ def test_noise_is_what_the_variance_says(demo):
     for detector in range(1, 7):
         file = file_of(demo, detector=detector)
         pixels = frames.render(file.exposure, demo.sky, demo.camera, (800, 800, 320, 320))
-        empty = pixels.flags & (UNUSABLE | 1 << FLAG_BITS["SOURCE"]) == 0
+        empty = pixels.flags & (UNUSABLE | 1 << KNOWN_FLAGS["SOURCE"]) == 0
         pull = (pixels.image - file.exposure.zodi_scale * pixels.zodi)[empty] / np.sqrt(pixels.variance[empty])
         spread = np.subtract(*np.percentile(pull, [84.135, 15.865])) / 2.0
         assert spread == pytest.approx(1.0, abs=0.03)
@@ -336,7 +337,7 @@ def test_some_nan_variances_may_carry_no_flag(field2):
     unflagged = 0
     for file in list(field2.files.values())[:12]:
         pixels = frames.render(file.exposure, field2.sky, field2.camera, (500, 500, 400, 400))
-        unflagged += (np.isnan(pixels.variance) & (pixels.flags & ~(1 << FLAG_BITS["SOURCE"]) == 0)).sum()
+        unflagged += (np.isnan(pixels.variance) & (pixels.flags & ~(1 << KNOWN_FLAGS["SOURCE"]) == 0)).sum()
     assert 20 < unflagged < 400
 
 
@@ -344,7 +345,7 @@ def test_flags_are_about_as_frequent_as_in_the_real_frame(releases):
     """Counts of the real header: TRANSIENT 22044, SUR_ERROR 15463, NONFUNC 12153, DICHROIC 109713 of D3."""
     file = next(f for f in releases.files.values() if f.detector == 3 and "v20" not in f.version)
     flags = frames.render(file.exposure, releases.sky, releases.camera).flags
-    counts = {name: int((flags >> bit & 1).sum()) for name, bit in FLAG_BITS.items()}
+    counts = {name: int((flags >> bit & 1).sum()) for name, bit in KNOWN_FLAGS.items()}
     for name, real in {"TRANSIENT": 22044, "SUR_ERROR": 15463, "NONFUNC": 12153, "DICHROIC": 109713}.items():
         assert 0.7 * real < counts[name] < 1.6 * real, name
     assert 0.03 < counts["SOURCE"] / flags.size < 0.4
@@ -355,7 +356,7 @@ def test_the_target_is_flagged_source(demo):
     for file in list(demo.files.values())[::9]:
         x, y = (round(value) for value in demo.sky_to_pixel(file, demo.target.ra_deg, demo.target.dec_deg))
         pixels = frames.render(file.exposure, demo.sky, demo.camera, (x, y, 1, 1))
-        assert pixels.flags[0, 0] & 1 << FLAG_BITS["SOURCE"]
+        assert pixels.flags[0, 0] & 1 << KNOWN_FLAGS["SOURCE"]
 
 
 # --- fluxes -----------------------------------------------------------------------------------
@@ -420,10 +421,10 @@ def test_without_noise_the_light_is_exact():
 
 def test_true_flux_is_the_band_mean_of_the_spectrum(demo):
     row = next(r for r in demo.truth() if r["source"] == "cloverleaf" and r["band"] == "D4")
-    from spxflow.demo.sky import KINDS, spectra
+    from spxflow.demo.sky import KINDS, band_mean
 
     fine = np.linspace(-0.5, 0.5, 4001) * row["bandwidth_um"] + row["wavelength_um"]
-    narrow = spectra().band_mean(KINDS.index("quasar"), fine, np.full(fine.size, 1e-4))
+    narrow = band_mean(KINDS.index("quasar"), fine, np.full(fine.size, 1e-4))
     assert row["flux_ujy"] == pytest.approx(2200.0 * narrow.mean(), rel=1e-4)
 
 
@@ -471,7 +472,7 @@ def test_spikes_in_cores_are_large_and_flagged(demo):
         pixels = frames.render(files[row["stem"]].exposure, demo.sky, demo.camera, window)
         top = np.nanargmax(pixels.image)
         assert pixels.image.flat[top] > 30.0
-        assert pixels.flags.flat[top] & 1 << FLAG_BITS["TRANSIENT"]
+        assert pixels.flags.flat[top] & 1 << KNOWN_FLAGS["TRANSIENT"]
 
 
 # --- scenarios --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from spxflow.demo.cutouts import CutoutError, CutoutRequest
+from spxflow.demo.cutouts import CutoutError, cutout_window
 from spxflow.demo.holdings import Holdings
 from spxflow.demo.web import RefusalError, Request, Response, error_page
 from spxflow.demo.wholes import Content, ImageContent, KnownContent, Recent
@@ -101,8 +101,12 @@ class ImageService:
     def _render_cutout(self, request: Request, file: ArchiveFile) -> bytes:
         scenario = self._holdings.scenario
         p11, p12, p21, p22 = file.exposure.wcs.pc
-        window = CutoutRequest.parse(request.get("CENTER"), request.get("SIZE")).window(
-            lambda ra, dec: scenario.sky_to_pixel(file, ra, dec), file.center, math.sqrt(abs(p11 * p22 - p12 * p21))
+        window = cutout_window(
+            request.get("CENTER"),
+            request.get("SIZE"),
+            partial(scenario.sky_to_pixel, file),
+            file.center,
+            math.sqrt(abs(p11 * p22 - p12 * p21)),
         )
         return scenario.render(file, window)
 

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from spxflow.demo import frames
 from spxflow.demo.exposures import Exposure
-from spxflow.demo.frames import DENSITIES, FIXED_DENSITIES, FLAG_BITS, LATE_FLAGS, QR3_FLAGS, Camera, Window
-from spxflow.demo.geometry import CRPIX, FRAME, unit_vector
+from spxflow.demo.frames import DENSITIES, FIXED_DENSITIES, LATE_FLAGS, QR3_FLAGS, Camera
+from spxflow.demo.geometry import CRPIX, FRAME, Window, unit_vector
 from spxflow.demo.headers import Template, Value, keyword, make_card, read_template
 from spxflow.demo.instrument import DETECTORS, ZONE_CENTRES, generator, key_of, wave_table
 from spxflow.demo.optics import epsf_table, epsf_zones, psf_cube
 from spxflow.demo.sky import Sky
 from spxflow.mef.blocks import BLOCK, CARD, whole
+from spxflow.mef.flags import KNOWN_FLAGS
 
 XPOSURE_S = 113.5826
 N_PIXELS = FRAME * FRAME
@@ -130,7 +131,7 @@ def _flag_cards(cards: list[str], layout: str) -> list[str]:
         return cards
     names = [keyword(card).removeprefix("MP_") for card in cards if keyword(card).startswith("MP_")]
     first = next(i for i, card in enumerate(cards) if keyword(card).startswith("MP_"))
-    bits = {name: FLAG_BITS[name] for name in (*names, *QR3_FLAGS)}
+    bits = {name: KNOWN_FLAGS[name] for name in (*names, *QR3_FLAGS)}
     numbered = []
     for name, bit in sorted(bits.items(), key=lambda item: item[1]):
         numbered.append(make_card(f"MSKN{bit:04d}", name, "Name of the mask bit"))

@@ -14,8 +14,8 @@ import numpy as np
 from spxflow.demo import level2
 from spxflow.demo.calibration import CalibrationFile, calibration_files
 from spxflow.demo.exposures import Exposure, cloverleaf_exposures, survey_exposures
-from spxflow.demo.frames import WHOLE, Camera, Window, sources_seen, spiked_in
-from spxflow.demo.geometry import FRAME, frame_outlines
+from spxflow.demo.frames import WHOLE, Camera, sources_seen, spiked_in
+from spxflow.demo.geometry import FRAME, Window, frame_outlines
 from spxflow.demo.instrument import DETECTORS, key_of
 from spxflow.demo.sky import Sky, truth_sources
 
