@@ -85,7 +85,6 @@ class Job:
         self.request = Request(
             method=request.method,
             path=request.path,
-            query="",
             headers=self.request.headers,
             own_url=self.request.own_url,
             parameters={**self.request.parameters, **request.parameters},

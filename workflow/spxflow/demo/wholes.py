@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 from spxflow.demo.frames import WHOLE
 from spxflow.demo.geometry import FRAME
-from spxflow.demo.holdings import Scenario
 from spxflow.demo.level2 import PLANES, plane_headers
 from spxflow.mef.blocks import whole
 
 if TYPE_CHECKING:
-    from spxflow.demo.scenario import ArchiveFile
+    from spxflow.demo.scenario import ArchiveFile, Scenario
 
 _ROW_BYTES = 4 * FRAME
 _PLANE_BYTES = FRAME * _ROW_BYTES  # whole FITS blocks
