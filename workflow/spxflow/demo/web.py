@@ -64,6 +64,11 @@ class RefusalError(Exception):
         self.status = status
 
 
+def xml(text: str) -> Response:
+    """An XML document, of which the text is the root element."""
+    return Response(f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode(), "text/xml; charset=utf-8")
+
+
 def error_page(status: int, message: str = "", headers: Mapping[str, str] | None = None) -> Response:
     """An error as the archive's web servers answer it: a small HTML page."""
     phrase = responses.get(status, "Error")
