@@ -560,7 +560,12 @@ def test_an_unknown_scenario_is_named():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"nn": 3}, "nn: no such value; there are seed, n, kind"), ({"n": "many"}, "n: got 'many', takes numbers, as 0")],
+    [
+        ({"nn": 3}, "nn: no such value; there are seed, n, kind"),
+        ({"n": "many"}, "n: got 'many', takes numbers, as 0"),
+        ({"kind": "purple"}, "kind: got 'purple', takes quasar, flat"),
+        ({"slews_per_day": 0}, "slews_per_day: got 0, takes a number above 0"),
+    ],
 )
 def test_a_wrong_value_of_a_scenario_is_named(wrong, message):
     with pytest.raises(ValueError, match=message):

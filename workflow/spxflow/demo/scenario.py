@@ -17,7 +17,7 @@ from spxflow.demo.exposures import Exposure, cloverleaf_exposures, survey_exposu
 from spxflow.demo.frames import WHOLE, Camera, sources_seen, spiked_in
 from spxflow.demo.geometry import FRAME, Window, frame_outlines
 from spxflow.demo.instrument import DETECTORS, key_of
-from spxflow.demo.sky import Sky, truth_sources
+from spxflow.demo.sky import KINDS, Sky, truth_sources
 
 Position = tuple[float, float]
 
@@ -164,6 +164,12 @@ class Recipe:
     unflagged_nan_fraction: float = 0.0
     gain_error: bool = False
     flaw_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind: got {self.kind!r}, takes {', '.join(KINDS)}")
+        if not self.slews_per_day > 0.0:
+            raise ValueError(f"slews_per_day: got {self.slews_per_day}, takes a number above 0")
 
 
 RECIPES = {
