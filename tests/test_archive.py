@@ -489,9 +489,9 @@ def test_a_new_version_is_seen_behind_a_kept_datalink_answer(releases, settings)
     ]
     with server.running(releases) as local:
         settings = replace(settings, url=local.url, service="obscore")
-        local.hide(file.path for file in newer)
+        local.holdings.hide(file.path for file in newer)
         before = {one.stem for one in found(releases, settings).observations}
-        local.show(file.path for file in newer)
+        local.holdings.show(file.path for file in newer)
         after = {one.stem for one in found(releases, settings).observations}
     assert not before & {file.stem for file in newer}
     assert {file.stem for file in newer} <= after

@@ -13,12 +13,14 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from spxflow.demo import frames, geometry, headers, instrument, optics, scenario
 from spxflow.demo.exposures import cloverleaf_exposures
-from spxflow.demo.frames import FLAG_BITS, target_window
+from spxflow.demo.frames import target_window
 from spxflow.demo.geometry import FRAME, TanSip
+from spxflow.demo.wholes import ImageContent, Recent
+from spxflow.mef.flags import KNOWN_FLAGS
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "wcs_test_vectors.json").read_text())
 UJY_PER_ARCSEC2 = 23.504430
-UNUSABLE = sum(1 << FLAG_BITS[name] for name in FLAG_BITS if name not in ("SOURCE", "FULLSAMPLE"))
+UNUSABLE = sum(1 << KNOWN_FLAGS[name] for name in KNOWN_FLAGS if name not in ("SOURCE", "FULLSAMPLE"))
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +237,7 @@ def test_psf_cube_and_its_zone_keywords(demo, releases):
 
 def test_planes_are_x_fast_and_cores_lie_where_real_ones_do(demo):
     """Core about (-0.053, -0.048) native px off the middle (published measurement of the real cubes)."""
-    cube = optics.psf_cube(1, demo.camera.optics).astype(float)
+    cube = optics.psf_cube(1, demo.camera.asymmetry).astype(float)
     index = np.arange(101) - 50.0
     core = cube[:, 46:55, 46:55]
     weight = np.exp(-0.5 * (index[46:55, None] ** 2 + index[None, 46:55] ** 2) / 3.0**2) * core
@@ -251,7 +253,7 @@ def test_planes_are_x_fast_and_cores_lie_where_real_ones_do(demo):
 def test_a_three_pixel_aperture_holds_what_published_corrections_say(demo):
     """Factors from 1.13 to 1.45 (facts 6)."""
     for detector in range(1, 7):
-        left, bottom, shares = optics.stamps(detector, np.array([1019.5]), np.array([1019.2]), demo.camera.optics)
+        left, bottom, shares = optics.stamps(detector, np.array([1019.5]), np.array([1019.2]), demo.camera.asymmetry)
         assert shares.sum() == pytest.approx(1.0, abs=1e-9)
         fine = (np.arange(20) - 9.5) / 20
         x = (left[0] + np.arange(15))[:, None] + fine - 1019.5
@@ -286,13 +288,13 @@ def test_a_cutout_is_the_crop_of_the_whole_frame(which, request):
 @pytest.mark.parametrize("which", ["demo", "releases"])
 def test_byte_ranges_are_those_of_the_whole_file(which, request):
     field = request.getfixturevalue(which)
-    file = list(field.files.values())[-1]
-    whole, layout = field.render(file), field.layout(file)
-    assert layout.size == len(whole)
+    file = [file for file in field.files.values() if file.release == "qr2"][-1]
+    whole, content = field.render(file), ImageContent(field, file, Recent(10**8))
+    assert content.size == len(whole)
     rng = np.random.default_rng(1)
     for length in (1, 80, 241, 9000, 700_000):
         for start in rng.integers(0, len(whole), 6).tolist():
-            assert layout.read(start, start + length) == whole[start : start + length]
+            assert content.read(start, start + length) == whole[start : start + length]
 
 
 def test_noise_is_what_the_variance_says(demo):
@@ -301,7 +303,7 @@ def test_noise_is_what_the_variance_says(demo):
     for detector in range(1, 7):
         file = file_of(demo, detector=detector)
         pixels = frames.render(file.exposure, demo.sky, demo.camera, (800, 800, 320, 320))
-        empty = pixels.flags & (UNUSABLE | 1 << FLAG_BITS["SOURCE"]) == 0
+        empty = pixels.flags & (UNUSABLE | 1 << KNOWN_FLAGS["SOURCE"]) == 0
         pull = (pixels.image - file.exposure.zodi_scale * pixels.zodi)[empty] / np.sqrt(pixels.variance[empty])
         spread = np.subtract(*np.percentile(pull, [84.135, 15.865])) / 2.0
         assert spread == pytest.approx(1.0, abs=0.03)
@@ -335,7 +337,7 @@ def test_some_nan_variances_may_carry_no_flag(field2):
     unflagged = 0
     for file in list(field2.files.values())[:12]:
         pixels = frames.render(file.exposure, field2.sky, field2.camera, (500, 500, 400, 400))
-        unflagged += (np.isnan(pixels.variance) & (pixels.flags & ~(1 << FLAG_BITS["SOURCE"]) == 0)).sum()
+        unflagged += (np.isnan(pixels.variance) & (pixels.flags & ~(1 << KNOWN_FLAGS["SOURCE"]) == 0)).sum()
     assert 20 < unflagged < 400
 
 
@@ -343,7 +345,7 @@ def test_flags_are_about_as_frequent_as_in_the_real_frame(releases):
     """Counts of the real header: TRANSIENT 22044, SUR_ERROR 15463, NONFUNC 12153, DICHROIC 109713 of D3."""
     file = next(f for f in releases.files.values() if f.detector == 3 and "v20" not in f.version)
     flags = frames.render(file.exposure, releases.sky, releases.camera).flags
-    counts = {name: int((flags >> bit & 1).sum()) for name, bit in FLAG_BITS.items()}
+    counts = {name: int((flags >> bit & 1).sum()) for name, bit in KNOWN_FLAGS.items()}
     for name, real in {"TRANSIENT": 22044, "SUR_ERROR": 15463, "NONFUNC": 12153, "DICHROIC": 109713}.items():
         assert 0.7 * real < counts[name] < 1.6 * real, name
     assert 0.03 < counts["SOURCE"] / flags.size < 0.4
@@ -354,7 +356,7 @@ def test_the_target_is_flagged_source(demo):
     for file in list(demo.files.values())[::9]:
         x, y = (round(value) for value in demo.sky_to_pixel(file, demo.target.ra_deg, demo.target.dec_deg))
         pixels = frames.render(file.exposure, demo.sky, demo.camera, (x, y, 1, 1))
-        assert pixels.flags[0, 0] & 1 << FLAG_BITS["SOURCE"]
+        assert pixels.flags[0, 0] & 1 << KNOWN_FLAGS["SOURCE"]
 
 
 # --- fluxes -----------------------------------------------------------------------------------
@@ -406,7 +408,7 @@ def test_without_noise_the_light_is_exact():
     file = file_of(quiet, detector=3)
     row = next(r for r in scenario.truth_rows(file, quiet.sky, quiet.camera) if r["source"] == "isolated-05")
     window = (round(row["x_det"]) - 8, round(row["y_det"]) - 8, 17, 17)
-    light = frames.starlight(file.exposure, quiet.sky, quiet.camera.optics, window)
+    light = frames.starlight(file.exposure, quiet.sky, quiet.camera.asymmetry, window)
     assert light.sum() == pytest.approx(row["flux_ujy"], rel=1e-8)
     pixels = frames.render(file.exposure, quiet.sky, quiet.camera, window)
     with opened(quiet, file, window) as hdus:
@@ -419,10 +421,10 @@ def test_without_noise_the_light_is_exact():
 
 def test_true_flux_is_the_band_mean_of_the_spectrum(demo):
     row = next(r for r in demo.truth() if r["source"] == "cloverleaf" and r["band"] == "D4")
-    from spxflow.demo.sky import KINDS, spectra
+    from spxflow.demo.sky import KINDS, band_mean
 
     fine = np.linspace(-0.5, 0.5, 4001) * row["bandwidth_um"] + row["wavelength_um"]
-    narrow = spectra().band_mean(KINDS.index("quasar"), fine, np.full(fine.size, 1e-4))
+    narrow = band_mean(KINDS.index("quasar"), fine, np.full(fine.size, 1e-4))
     assert row["flux_ujy"] == pytest.approx(2200.0 * narrow.mean(), rel=1e-4)
 
 
@@ -470,7 +472,7 @@ def test_spikes_in_cores_are_large_and_flagged(demo):
         pixels = frames.render(files[row["stem"]].exposure, demo.sky, demo.camera, window)
         top = np.nanargmax(pixels.image)
         assert pixels.image.flat[top] > 30.0
-        assert pixels.flags.flat[top] & 1 << FLAG_BITS["TRANSIENT"]
+        assert pixels.flags.flat[top] & 1 << KNOWN_FLAGS["TRANSIENT"]
 
 
 # --- scenarios --------------------------------------------------------------------------------
@@ -521,9 +523,7 @@ def test_calibration_products(demo):
     for product in products.values():
         if product.detector != 3:
             continue
-        content = product.render()
-        assert len(content) == product.size
-        with fits.open(io.BytesIO(content)) as hdus:
+        with fits.open(io.BytesIO(product.render())) as hdus:
             hdus.verify("exception")
             _check_product(demo, product, hdus)
 
@@ -560,7 +560,12 @@ def test_an_unknown_scenario_is_named():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"nn": 3}, "nn: no such value; there are seed, n, kind"), ({"n": "many"}, "n: got 'many', takes numbers, as 0")],
+    [
+        ({"nn": 3}, "nn: no such value; there are seed, n, kind"),
+        ({"n": "many"}, "n: got 'many', takes numbers, as 0"),
+        ({"kind": "purple"}, "kind: got 'purple', takes quasar, flat"),
+        ({"slews_per_day": 0}, "slews_per_day: got 0, takes a number above 0"),
+    ],
 )
 def test_a_wrong_value_of_a_scenario_is_named(wrong, message):
     with pytest.raises(ValueError, match=message):

@@ -79,7 +79,7 @@ def test_psf_is_the_telescopes(case):
     file, _, exposure = case
     rng = np.random.default_rng(8)
     x, y = exposure.x0 + rng.uniform(10, 50, 40), exposure.y0 + rng.uniform(10, 50, 40)
-    left, bottom, shares = optics.stamps(file.detector, x, y, SCENARIO.camera.optics)
+    left, bottom, shares = optics.stamps(file.detector, x, y, SCENARIO.camera.asymmetry)
     for index in range(40):
         stamp = exposure.psf.stamp(x[index], y[index], left[index], bottom[index], 15, 15)
         rows, columns = np.mgrid[:15, :15]

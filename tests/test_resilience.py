@@ -128,7 +128,7 @@ def test_new_exposures_are_fetched_and_measured_alone(tmp_path):
         patterns = ("data/*/*.fits", "records/transfer/*.json", "records/photometry/*.json")
         before = {pattern: modification_times(workflow, pattern, "demo/many") for pattern in patterns}
         assert {len(times) for times in before.values()} == {300}
-        archive.publish(None)
+        archive.holdings.publish(None)
         assert workflow.jobs_to_do(config=target) == {}
         asked = len(archive.requests)
         workflow.run(config=[*target, "query={max_age_days: 0}"])

@@ -305,11 +305,11 @@ def test_what_is_kept_serves_later_runs_and_offline(spoilt, settings, tmp_path):
 def test_a_newer_version_is_taken_when_it_is_time_to_look(local, settings, tmp_path):
     newest = [path for path in local.holdings.paths() if "cal-psf-v5-2026-082/1/" in path]
     token = "cal-psf-v5-2026-082"
-    local.remove(newest[0])
+    local.holdings.remove(newest[0])
     try:
         before = cache_in(tmp_path, settings).psf_file("QR2", 1)
     finally:
-        local.restore(newest[0])
+        local.holdings.restore(newest[0])
     assert token not in before.name
     assert cache_in(tmp_path, settings).psf_file("QR2", 1) == before
     assert token in cache_in(tmp_path, settings, check_days=0.0).psf_file("QR2", 1).name

@@ -241,11 +241,11 @@ def test_a_fault_that_stays_ends_in_a_reason(spoilt, exposures, settings, tmp_pa
 def test_a_file_of_another_place_is_refused(spoilt, exposures, settings, tmp_path):
     _, other = fetched(exposures[0], tmp_path, replace(settings, center=(TARGET.ra_deg + 0.2, TARGET.dec_deg)))
     path = exposures[0].url.split("/ibe/data/spherex/")[1]
-    spoilt.replace(path, other.read_bytes())
+    spoilt.holdings.replace(path, other.read_bytes())
     try:
         record, _ = fetched(exposures[0], tmp_path / "here", settings)
     finally:
-        spoilt.restore(path)
+        spoilt.holdings.restore(path)
     assert record.status == "invalid_file"
     assert "does not show the position" in record.reason
 

@@ -68,7 +68,6 @@ def _archive_options() -> argparse.ArgumentParser:
     options.add_argument("--ingested", type=int, metavar="N", help="only the first N files are there at first")
     options.add_argument("--request-log", type=Path, help="file that gets one JSON line a request")
     options.add_argument("--control", action="store_true", help=f"let {CONTROL} change faults and files")
-    options.add_argument("--verbose", action="store_true", help="report requests on standard error")
     return options
 
 
@@ -103,7 +102,6 @@ def _archive(arguments: argparse.Namespace, scenario: Any) -> Archive:
         ingested_before=arguments.ingested,
         request_log=arguments.request_log,
         control=arguments.control,
-        verbose=arguments.verbose,
     )
     return Archive(scenario, arguments.faults, options)
 

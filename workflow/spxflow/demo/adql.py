@@ -6,10 +6,11 @@ returned in answers.
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from spxflow.demo import sphere
@@ -22,10 +23,6 @@ _TOKEN = re.compile(
 )
 
 
-class AdqlError(ValueError):
-    """A query that cannot be answered; the text says why."""
-
-
 def words(query: str) -> list[str]:
     """Names, literals and signs of a query, without blanks and comments."""
     return [match[0] for match in _TOKEN.finditer(query) if match["blank"] is None]
@@ -36,9 +33,9 @@ def to_sqlite(query: str) -> str:
     query = query.strip().rstrip(";")
     significant = words(query)
     if not significant or significant[0].upper() not in ("SELECT", "WITH"):
-        raise AdqlError("only SELECT queries are answered")
+        raise ValueError("only SELECT queries are answered")
     if ";" in significant:
-        raise AdqlError("only one statement is answered")
+        raise ValueError("only one statement is answered")
     output: list[str] = []
     limits = [""]
     previous = ["", ""]
@@ -53,7 +50,7 @@ def to_sqlite(query: str) -> str:
             continue
         if last == "TOP":
             if not word.isdigit():
-                raise AdqlError("TOP takes a number of rows")
+                raise ValueError("TOP takes a number of rows")
             limits[-1] = f" LIMIT {word}"
             continue
         if word == "(":
@@ -78,14 +75,13 @@ class Geometry:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.complaint: str | None = None
-        for name, function in (
-            ("POINT", _point),
-            ("CIRCLE", _circle),
-            ("POLYGON", _polygon),
-            ("CONTAINS", _contains),
-            ("INTERSECTS", _intersects),
-            ("DISTANCE", _distance),
-        ):
+        functions: dict[str, Callable[..., Any]] = {
+            **{kind: partial(_shape, kind) for kind in ("POINT", "CIRCLE", "POLYGON")},
+            "CONTAINS": _contains,
+            "INTERSECTS": _intersects,
+            "DISTANCE": _distance,
+        }
+        for name, function in functions.items():
             connection.create_function(name, -1, self._keeping_complaint(name, function), deterministic=True)
 
     def _keeping_complaint(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,31 +97,12 @@ class Geometry:
         return checked
 
 
-def _without_frame(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments without the optional name of the coordinate system in front."""
-    first = arguments[0] if arguments else None
-    return arguments[1:] if isinstance(first, str) and " " not in first else arguments
-
-
 @lru_cache(maxsize=65536)
-def _point(*arguments: Any) -> str:
-    ra, dec = _without_frame(arguments)
-    return sphere.shape_text("POINT", (ra, dec))
-
-
-def _circle(*arguments: Any) -> str:
-    arguments = _without_frame(arguments)
-    if len(arguments) == 2:
-        arguments = (*arguments[0].split()[-2:], arguments[1])
-    ra, dec, radius = arguments
-    return sphere.shape_text("CIRCLE", (ra, dec, radius))
-
-
-def _polygon(*arguments: Any) -> str:
-    arguments = _without_frame(arguments)
-    if isinstance(arguments[0], str):
-        arguments = tuple(number for point in arguments for number in point.split()[-2:])
-    return sphere.shape_text("POLYGON", arguments)
+def _shape(kind: str, first: Any, *others: Any) -> str:
+    """The text of a shape; the name of the coordinate system may stand before its numbers."""
+    text = sphere.shape_text(kind, others if isinstance(first, str) else (first, *others))
+    sphere.parse_shape(text)
+    return text
 
 
 def _contains(inner: str, outer: str) -> int:
@@ -136,9 +113,6 @@ def _intersects(a: str, b: str) -> int:
     return int(sphere.intersects(sphere.parse_shape(a), sphere.parse_shape(b)))
 
 
-def _distance(*arguments: Any) -> float:
-    if len(arguments) == 4:
-        ra, dec, other_ra, other_dec = arguments
-        arguments = (sphere.shape_text("POINT", (ra, dec)), sphere.shape_text("POINT", (other_ra, other_dec)))
-    a, b = arguments
-    return sphere.distance_deg(sphere.parse_shape(a), sphere.parse_shape(b))
+def _distance(a: str, b: str) -> float:
+    """Great-circle distance of two centres, degrees."""
+    return math.degrees(sphere.separation(sphere.parse_shape(a).center, sphere.parse_shape(b).center))

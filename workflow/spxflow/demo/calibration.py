@@ -7,10 +7,8 @@ PSF-DATA-CUBE, and how older versions differ from the newest ones.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +16,8 @@ from numpy.typing import NDArray
 from spxflow.demo import level2
 from spxflow.demo.frames import Camera, dead_pixels, gain_by_row
 from spxflow.demo.geometry import FRAME, TanSip, rotated_pc
-from spxflow.demo.headers import BLOCK, Template, make_card
+from spxflow.demo.headers import Template, make_card
 from spxflow.demo.instrument import science_wavelength, solid_angle_scale
-from spxflow.demo.level2 import Hdu
 
 # release, family, token, detectors; several tokens of a family are in order of age.
 _TREE = (
@@ -37,7 +34,6 @@ _TREE = (
 )
 _OLD_WAVELENGTHS, _OLD_PSF = "cal-wcs-v3-2025-172", "cal-psf-v4-2025-161"
 _CORRECTED_PSF = "cal-psf-v5-2026-082"  # zone keywords in the right order (facts 1.7)
-_MAP_BYTES = -(-4 * FRAME * FRAME // BLOCK) * BLOCK
 
 
 @dataclass(frozen=True)
@@ -53,17 +49,8 @@ class CalibrationFile:
 
     def render(self) -> bytes:
         """The whole file."""
-        return _primary() + b"".join(hdu.header + hdu.data for hdu in _MAKERS[self.family](self))
-
-    @cached_property
-    def size(self) -> int:
-        """Length of the file in bytes."""
-        maps = {"spectral_wcs": 2, "solid_angle_pixel_map": 1, "l3_flux_corrections": 1}.get(self.family)
-        if maps is None:
-            return len(self.render())
-        wave = level2.wave_hdu(self.detector, self.release)
-        table = len(wave.header) + len(wave.data) if self.family == "spectral_wcs" else 0
-        return len(_primary()) + maps * (len(_map_header(self.detector, "IMAGE", "")) + _MAP_BYTES) + table
+        own = make_card("TELESCOP", "SPHEREx", "project name"), make_card("INSTRUME", "SPHEREx", "instrument name")
+        return level2.primary_header(*own) + _MAKERS[self.family](self)
 
 
 def calibration_files(camera: Camera) -> dict[str, CalibrationFile]:
@@ -76,19 +63,7 @@ def calibration_files(camera: Camera) -> dict[str, CalibrationFile]:
     return products
 
 
-def _primary() -> bytes:
-    cards = (
-        make_card("SIMPLE", True, "conforms to FITS standard"),
-        make_card("BITPIX", 8, "array data type"),
-        make_card("NAXIS", 0, "number of array dimensions"),
-        make_card("EXTEND", True),
-        make_card("TELESCOP", "SPHEREx", "project name"),
-        make_card("INSTRUME", "SPHEREx", "instrument name"),
-    )
-    return Template(cards).render()
-
-
-def _map_header(detector: int, name: str, unit: str) -> bytes:
+def _map_hdu(detector: int, name: str, unit: str, values: NDArray[np.float64]) -> bytes:
     cards = (
         make_card("XTENSION", "IMAGE", "Image extension"),
         make_card("BITPIX", -32, "array data type"),
@@ -102,12 +77,7 @@ def _map_header(detector: int, name: str, unit: str) -> bytes:
         make_card("DETECTOR", detector, "1-3: SWIR, 4-6: MWIR"),
         make_card("DETCOORD", "sky", "MWIR pixels flipped on X to match SWIR view"),
     )
-    return Template(cards).render()
-
-
-def _map_hdu(detector: int, name: str, unit: str, values: NDArray[np.float64]) -> Hdu:
-    data = np.broadcast_to(values, (FRAME, FRAME)).astype(">f4").tobytes()
-    return Hdu(name, _map_header(detector, name, unit), level2.pad(data))
+    return Template(cards).render() + np.broadcast_to(values, (FRAME, FRAME)).astype(">f4").tobytes()  # whole blocks
 
 
 def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -116,46 +86,42 @@ def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return index[None, :], index[:, None]
 
 
-def _spectral_wcs(file: CalibrationFile) -> tuple[Hdu, ...]:
+def _spectral_wcs(file: CalibrationFile) -> bytes:
     wavelength, bandwidth = science_wavelength(file.detector, file.release, *_grid())
     if file.token == _OLD_WAVELENGTHS:
         wavelength = wavelength + 0.003
     return (
-        _map_hdu(file.detector, "CWAVE", "um", wavelength),
-        _map_hdu(file.detector, "CBAND", "um", bandwidth),
-        level2.wave_hdu(file.detector, file.release),
+        _map_hdu(file.detector, "CWAVE", "um", wavelength)
+        + _map_hdu(file.detector, "CBAND", "um", bandwidth)
+        + level2.wave_hdu(file.detector, file.release)
     )
 
 
-def _solid_angle(file: CalibrationFile) -> tuple[Hdu, ...]:
+def _solid_angle(file: CalibrationFile) -> bytes:
     wcs = TanSip(0.0, 0.0, rotated_pc(0.0, solid_angle_scale(file.detector)))
-    return (_map_hdu(file.detector, "IMAGE", "arcsec2", wcs.solid_angle_arcsec2(*_grid())),)
+    return _map_hdu(file.detector, "IMAGE", "arcsec2", wcs.solid_angle_arcsec2(*_grid()))
 
 
-def _average_psf(file: CalibrationFile) -> tuple[Hdu, ...]:
-    optics = file.camera.optics
-    if file.token == _OLD_PSF:
-        optics = dataclasses.replace(optics, asymmetry=0.7 * optics.asymmetry)
-    transposed = file.token != _CORRECTED_PSF
-    return (level2.psf_hdu(file.detector, optics, "6.5.4" if transposed else "6.5.6", "PSF-DATA-CUBE"),)
+def _average_psf(file: CalibrationFile) -> bytes:
+    asymmetry = file.camera.asymmetry * (0.7 if file.token == _OLD_PSF else 1.0)
+    return level2.psf_hdu(file.detector, asymmetry, file.token != _CORRECTED_PSF, "PSF-DATA-CUBE")
 
 
-def _epsf(file: CalibrationFile) -> tuple[Hdu, ...]:
+def _epsf(file: CalibrationFile) -> bytes:
     is_superseded = file.detector == 3 and "-v1-" in file.token
-    source = "epsf_3_20260311.fits" if is_superseded else ""
-    return (level2.epsf_hdu(file.detector, file.camera.optics, source),)
+    return level2.epsf_hdu(file.detector, file.camera.asymmetry, "epsf_3_20260311.fits" if is_superseded else "")
 
 
-def _flux_corrections(file: CalibrationFile) -> tuple[Hdu, ...]:
+def _flux_corrections(file: CalibrationFile) -> bytes:
     """The factor of each row, 1 where the scenario has no gain error; wild values in pixels that do not work."""
     rows = gain_by_row(file.detector) if file.camera.gain_error else np.ones(FRAME)
     factor = np.repeat(rows[:, None], FRAME, axis=1)
     j, i = dead_pixels(file.camera, file.detector)
     factor[j, i] = np.where((i + j) % 2 == 0, 0.01, 37.5)
-    return (_map_hdu(file.detector, "IMAGE", "", factor),)
+    return _map_hdu(file.detector, "IMAGE", "", factor)
 
 
-_MAKERS: dict[str, Callable[[CalibrationFile], tuple[Hdu, ...]]] = {
+_MAKERS: dict[str, Callable[[CalibrationFile], bytes]] = {
     "spectral_wcs": _spectral_wcs,
     "solid_angle_pixel_map": _solid_angle,
     "average_psf": _average_psf,

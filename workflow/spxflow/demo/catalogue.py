@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from spxflow.demo import adql, votable
-from spxflow.demo.adql import AdqlError
 from spxflow.demo.holdings import Holdings
 from spxflow.demo.level2 import XPOSURE_S
 from spxflow.demo.records import Record, records_of
@@ -124,7 +123,7 @@ def _artifact_row(record: Record) -> tuple[Any, ...]:
     path = record.file.path
     return (
         *(f"{record.plane_id}/0", record.plane_id, f"ibe/data/spherex/{path}"),
-        *("science", "image/fits", record.size_kb * 1024),
+        *("science", "image/fits", record.size_kb * 1000),
     )
 
 
@@ -166,13 +165,7 @@ class Catalogue:
         self._connection = _connect()
         self._geometry = adql.Geometry(self._connection)
 
-    def query(
-        self,
-        text: str,
-        uploads: Mapping[str, bytes] | None = None,
-        max_rows: int | None = None,
-        join_fails: bool = True,
-    ) -> Answer:
+    def query(self, text: str, uploads: Mapping[str, bytes] | None = None, max_rows: int | None = None) -> Answer:
         """Answer an ADQL query.
 
         Parameters
@@ -183,36 +176,32 @@ class Catalogue:
             VOTables by their names in the schema ``TAP_UPLOAD``.
         max_rows
             Rows returned at most.
-        join_fails
-            Whether a geometry test of ``s_region`` in a join fails, as it does in the real archive.
 
         Raises
         ------
-        AdqlError
+        ValueError
             When it cannot be answered.
         """
-        if join_fails and adql.fails_in_join(text):
-            raise AdqlError("function st_covers(character varying, geography) does not exist")
         statement = adql.to_sqlite(text)
         tables = {name: _read_upload(name, content) for name, content in (uploads or {}).items()}
         with self._lock:
             self._refresh()
-            self._attach_uploads(tables)
+            self._geometry.complaint = None
             try:
-                return self._run(statement, tables, max_rows)
+                self._attach_uploads(tables)
+                return self._run(statement, max_rows)
+            except (sqlite3.Error, sqlite3.Warning) as error:
+                raise ValueError(self._geometry.complaint or str(error)) from None
             finally:
                 self._detach_uploads(tables)
 
-    def _run(self, statement: str, uploads: Mapping[str, Any], max_rows: int | None) -> Answer:
-        self._geometry.complaint = None
+    def _run(self, statement: str, max_rows: int | None) -> Answer:
         self._connection.set_authorizer(
             lambda action, *_: sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
         )
         try:
             cursor = self._connection.execute(statement)
             rows = cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1)
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            raise AdqlError(self._geometry.complaint or str(error)) from None
         finally:
             self._connection.set_authorizer(None)
         overflow = max_rows is not None and len(rows) > max_rows
@@ -263,18 +252,15 @@ def _connect() -> sqlite3.Connection:
 def _fill(connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     names = ", ".join('"' + column.replace('"', '""') + '"' for column in columns)
     connection.execute(f"CREATE TABLE {table} ({names})")
-    connection.execute("BEGIN")
-    connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)  # noqa: S608
-    connection.execute("COMMIT")
+    with connection:  # commits what has begun, or rolls it back
+        connection.execute("BEGIN")
+        connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)  # noqa: S608
 
 
 def _read_upload(name: str, content: bytes) -> tuple[list[str], list[list[Any]]]:
     if not name.isidentifier():
-        raise AdqlError(f"not a table name: {name[:80]!r}")
-    try:
-        return votable.read_table(content)
-    except ValueError as error:
-        raise AdqlError(str(error)) from None
+        raise ValueError(f"not a table name: {name[:80]!r}")
+    return votable.read_table(content)
 
 
 _KNOWN = {column.name: column for name, columns in TABLES.items() for column in columns}

@@ -12,10 +12,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from spxflow.demo import sphere
-from spxflow.demo.geometry import FRAME
+from spxflow.demo.geometry import FRAME, Window
 
 _ANGLES_DEG = {
     "": 1.0,
@@ -29,120 +28,79 @@ _PIXELS = ("px", "pix", "pixels")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PAIR = re.compile(rf"\s*({_NUMBER})\s*(?:,\s*({_NUMBER})\s*)?([a-z]*)\s*", re.IGNORECASE)
 _FAR_DEG = 10.0
-
-Window = tuple[int, int, int, int]
+_LARGEST = 1e12  # of the numbers, far from what a float cannot hold
 
 
 class CutoutError(ValueError):
     """A cutout that is not given; the text says why."""
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """One or two numbers with their unit: degrees when ``pixels`` is false."""
+def _numbers(name: str, text: str) -> tuple[tuple[float, ...], bool]:
+    """The one or two numbers of ``center`` or ``size``, and whether they are pixels; degrees otherwise."""
+    match = _PAIR.fullmatch(text)
+    if match is None:
+        raise CutoutError(f"{name} is not a number or a pair of numbers with a unit: {text[:60]!r}")
+    unit = match[3].lower()
+    if unit not in _PIXELS and unit not in _ANGLES_DEG:
+        raise CutoutError(f"unknown unit of {name}: {unit[:20]!r}")
+    factor = _ANGLES_DEG.get(unit, 1.0)
+    values = tuple(float(number) * factor for number in match.group(1, 2) if number is not None)
+    if max(map(abs, values)) > _LARGEST:
+        raise CutoutError(f"{name} is too large: {text[:60]!r}")
+    return values, unit in _PIXELS
 
-    values: tuple[float, ...]
-    pixels: bool
 
+def cutout_window(
+    center: str,
+    size: str,
+    sky_to_pixel: Callable[[float, float], tuple[float, float]],
+    frame_center: tuple[float, float],
+    pixel_scale_deg: float,
+) -> Window:
+    """Detector pixels of the cutout that a client asks for.
 
-def parse_quantity(name: str, text: str) -> Quantity:
-    """The value of ``center`` or ``size``.
+    Parameters
+    ----------
+    center, size
+        The two parameters of the request.
+    sky_to_pixel
+        Right ascension and declination (deg) to 0-based pixel of the full frame.
+    frame_center
+        Sky position of the frame's centre, degrees.
+    pixel_scale_deg
+        Side of a pixel, degrees: the root of ``|det PC|``.
 
     Raises
     ------
     CutoutError
-        When it is no number or pair of numbers with a known unit.
+        When a parameter is missing or illegal, or the cutout and the frame do not overlap.
     """
-    match = _PAIR.fullmatch(text)
-    if match is None:
-        raise CutoutError(f"{name} is not a number or a pair of numbers with a unit: {text[:60]!r}")
-    first, second, unit = match[1], match[2], match[3].lower()
-    values = tuple(float(number) for number in (first, second) if number is not None)
-    if unit in _PIXELS:
-        return Quantity(values, True)
-    if unit not in _ANGLES_DEG:
-        raise CutoutError(f"unknown unit of {name}: {unit[:20]!r}")
-    return Quantity(tuple(value * _ANGLES_DEG[unit] for value in values), False)
-
-
-@dataclass(frozen=True)
-class CutoutRequest:
-    """What a client asks for: a centre and a size."""
-
-    center: Quantity
-    size: Quantity
-
-    @classmethod
-    def parse(cls, center: str, size: str) -> CutoutRequest:
-        """From the two parameters.
-
-        Raises
-        ------
-        CutoutError
-            When one of them is missing or illegal.
-        """
-        if not center or not size:
-            raise CutoutError("a cutout needs both center and size")
-        where, extent = parse_quantity("center", center), parse_quantity("size", size)
-        if len(where.values) != 2:
-            raise CutoutError("center takes two numbers")
-        if not where.pixels and abs(where.values[1]) > 90.0:
-            raise CutoutError(f"declination {where.values[1]:g} lies outside [-90, 90]")
-        if min(extent.values) < 0.0:
-            raise CutoutError("negative sizes are illegal")
-        return cls(where, extent)
-
-    def window(
-        self,
-        sky_to_pixel: Callable[[float, float], tuple[float, float]],
-        frame_center: tuple[float, float],
-        pixel_scale_deg: float,
-    ) -> Window:
-        """Detector pixels of the cutout.
-
-        Parameters
-        ----------
-        sky_to_pixel
-            Right ascension and declination (deg) to 0-based pixel of the full frame.
-        frame_center
-            Sky position of the frame's centre, degrees.
-        pixel_scale_deg
-            Side of a pixel, degrees: the root of ``|det PC|``.
-
-        Returns
-        -------
-        tuple
-            First column and row (0-based) and the numbers of columns and rows.
-
-        Raises
-        ------
-        CutoutError
-            When the cutout and the frame do not overlap.
-        """
-        x, y = self._center_pixel(sky_to_pixel, frame_center)
-        scale = 1.0 if self.size.pixels else pixel_scale_deg
-        width, height = (value / scale for value in (self.size.values * 2)[:2])
-        x0, nx = clipped_span(x, pixel_count(width))
-        y0, ny = clipped_span(y, pixel_count(height))
-        return x0, y0, nx, ny
-
-    def _center_pixel(
-        self,
-        sky_to_pixel: Callable[[float, float], tuple[float, float]],
-        frame_center: tuple[float, float],
-    ) -> tuple[float, float]:
-        first, second = self.center.values
-        if self.center.pixels:
-            return first - 1.0, second - 1.0
-        separation = sphere.separation(sphere.unit_vector(first, second), sphere.unit_vector(*frame_center))
+    if not center or not size:
+        raise CutoutError("a cutout needs both center and size")
+    (where, in_pixels), (extent, extent_in_pixels) = _numbers("center", center), _numbers("size", size)
+    if len(where) != 2:
+        raise CutoutError("center takes two numbers")
+    if not in_pixels and abs(where[1]) > 90.0:
+        raise CutoutError(f"declination {where[1]:g} lies outside [-90, 90]")
+    if min(extent) < 0.0:
+        raise CutoutError("negative sizes are illegal")
+    if in_pixels:
+        x, y = where[0] - 1.0, where[1] - 1.0
+    else:
+        separation = sphere.separation(sphere.unit_vector(*where), sphere.unit_vector(*frame_center))
         if math.degrees(separation) > _FAR_DEG:
             raise CutoutError("the cutout does not overlap the image")
-        return sky_to_pixel(first % 360.0, second)
+        x, y = sky_to_pixel(where[0] % 360.0, where[1])
+    scale = 1.0 if extent_in_pixels else pixel_scale_deg
+    (x0, nx), (y0, ny) = (
+        clipped_span(c, pixel_count(length / scale)) for c, length in zip((x, y), extent * 2, strict=False)
+    )
+    return x0, y0, nx, ny
 
 
 def pixel_count(extent: float) -> int:
-    """Whole pixels of an extent in pixels; never more than can overlap a frame from anywhere near."""
-    return max(1, min(math.floor(extent + 0.5), 4 * FRAME))
+    """Whole pixels of an extent in pixels."""
+    return max(1, math.floor(extent + 0.5))
 
 
 def clipped_span(center: float, count: int) -> tuple[int, int]:

@@ -65,7 +65,7 @@ class DatalinkService:
 
     def _rows(self, identifier: str, record: Record, cutout_service: str) -> list[tuple[Any, ...]]:
         path = record.file.path
-        size = record.size_kb * 1024
+        size = record.size_kb * 1000
         links = [
             (self._addresses.image(path), None, "spectral image", "#this", _FITS, size),
             (None, cutout_service, "cutout service", "#cutout", _FITS, None),

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 from spxflow.demo.geometry import FRAME, TanSip, ecliptic_north_pa, pointing_for, rotated_pc
-from spxflow.demo.instrument import DETECTORS, generator, key_of, solid_angle_scale, wave_table
+from spxflow.demo.instrument import DETECTORS, UJY_PER_ARCSEC2, generator, key_of, solid_angle_scale, wave_table
 from spxflow.observations import parse_stem
 
 EXPOSURE_DAYS = 0.001332379  # MJD-END - MJD-BEG of the real lists, d (115.117 s)
@@ -111,7 +111,7 @@ def _row_fits(detector: int, x: float, wavelength_um: float) -> bool:
 def _cloverleaf_exposure(row: dict[str, str], x: float, ra_deg: float, dec_deg: float) -> Exposure:
     identity = parse_stem(row["url"].rsplit("/", 1)[1])
     detector = DETECTORS[identity.detector]
-    sigma = math.sqrt(float(row["median_variance_uJy2_arcsec-4"])) / 23.504430
+    sigma = math.sqrt(float(row["median_variance_uJy2_arcsec-4"])) / UJY_PER_ARCSEC2
     y = wave_table(identity.detector, "qr2").row_of(x, float(row["wavelength_um"]))
     pa = _y_axis_pa(ra_deg, dec_deg, identity.obs_id)
     return Exposure(

@@ -28,7 +28,9 @@ KINDS = {
 }
 """Kinds of faults besides the HTTP statuses 400 to 599, which are written as a number."""
 
-DEFAULT_RATE_PATHS = ("/ibe/data/*", "/s3/*")
+RATE_PATHS = ("/ibe/data/*", "/s3/*")
+"""Patterns of the paths that have faults at random."""
+
 _RANDOM_BYTES = 20_000
 
 
@@ -54,7 +56,9 @@ class Fault:
 
     @property
     def sent_fraction(self) -> float:
-        """Part of the answer that is sent before the fault strikes."""
+        """Part of the answer that is sent before the fault strikes: all of it, unless the kind is to cut it."""
+        if self.kind not in ("reset", "truncated", "stall"):
+            return 1.0
         if self.fraction is not None:
             return self.fraction
         return 0.0 if self.kind == "reset" else 0.5
@@ -94,7 +98,7 @@ class FaultPlan:
         for successive attempts (``None``: a good answer; good ones follow its end), a single fault
         is for all of them. The first pattern that matches counts.
     rates
-        Pairs of a fault and its probability, for paths that match ``rate_paths`` and none above.
+        Pairs of a fault and its probability, for paths that match :data:`RATE_PATHS` and none above.
     seed
         Of the random choice.
     latency_s
@@ -105,7 +109,6 @@ class FaultPlan:
 
     by_path: tuple[tuple[str, tuple[Fault | None, ...] | Fault], ...] = ()
     rates: tuple[tuple[Fault, float], ...] = ()
-    rate_paths: tuple[str, ...] = DEFAULT_RATE_PATHS
     seed: int = 0
     latency_s: float = 0.0
     bytes_per_s: float | None = None
@@ -128,11 +131,10 @@ class FaultPlan:
             raise ValueError(
                 f"unknown in a plan of faults: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
             )
-        others = {name: value for name, value in settings.items() if name not in ("files", "rates", "rate_paths")}
+        others = {name: value for name, value in settings.items() if name not in ("files", "rates")}
         return cls(
             by_path=tuple((pattern, _faults(value)) for pattern, value in settings.get("files", {}).items()),
             rates=tuple(_rated(kind, value) for kind, value in settings.get("rates", {}).items()),
-            rate_paths=tuple(settings.get("rate_paths", DEFAULT_RATE_PATHS)),
             **others,
         )
 
@@ -143,7 +145,7 @@ class FaultPlan:
                 if isinstance(faults, Fault):
                     return faults
                 return faults[attempt] if attempt < len(faults) else None
-        if not any(fnmatchcase(path, pattern) for pattern in self.rate_paths):
+        if not any(fnmatchcase(path, pattern) for pattern in RATE_PATHS):
             return None
         draw = _uniform(self.seed, path, attempt)
         for fault, rate in self.rates:

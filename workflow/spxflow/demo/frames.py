@@ -12,23 +12,18 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from spxflow.demo.cutouts import clipped_span
 from spxflow.demo.exposures import Exposure
-from spxflow.demo.geometry import CRPIX, FRAME, Floats, unit_vector
+from spxflow.demo.geometry import CRPIX, FRAME, Floats, Window, unit_vector
 from spxflow.demo.instrument import DETECTORS, UJY_PER_ARCSEC2, generator, key_of, science_wavelength
-from spxflow.demo.optics import STAMP_HALF, Optics, stamps
-from spxflow.demo.sky import Sky, spectra
+from spxflow.demo.optics import STAMP_HALF, stamps
+from spxflow.demo.sky import Sky, band_mean
+from spxflow.mef.flags import KNOWN_FLAGS
 
 TILE = 64
-Window = tuple[int, int, int, int]  # x0, y0, nx, ny: 0-based detector pixels
 WHOLE: Window = (0, 0, FRAME, FRAME)
 
-FLAG_BITS = {
-    "TRANSIENT": 0, "OVERFLOW": 1, "SUR_ERROR": 2, "PHANTOM": 4, "REFERENCE": 5, "NONFUNC": 6, "DICHROIC": 7,
-    "MISSING_DATA": 9, "HOT": 10, "COLD": 11, "FULLSAMPLE": 12, "PHANMISS": 14, "NONLINEAR": 15, "PERSIST": 17,
-    "OUTLIER": 19, "CROSSTALK": 20, "SOURCE": 21, "GHOST": 22, "GHOST_FPA": 23, "GHOST_EXT": 24, "STREAK": 25,
-    "BLOOM": 26, "SNOWBALL": 27, "HALO": 28, "SATELLITE_HALO": 29,
-}  # fmt: skip
-_BIT = {name: np.int32(1 << bit) for name, bit in FLAG_BITS.items()}
+_BIT = {name: np.int32(1 << bit) for name, bit in KNOWN_FLAGS.items()}
 LATE_FLAGS = ("GHOST", "GHOST_FPA", "GHOST_EXT", "BLOOM", "SNOWBALL", "HALO")  # not in l2b-v20 (facts 1.5)
 QR3_FLAGS = ("CROSSTALK", "STREAK", "SATELLITE_HALO")
 
@@ -44,13 +39,14 @@ SOURCE_THRESHOLD = 0.3  # light of catalogued stars, in units of the sky noise, 
 class Camera:
     """What the pixels of all exposures of a scenario have in common.
 
-    ``noise_scale`` multiplies the noise but not the VARIANCE written; ``unflagged_nan_fraction`` is the part of the
-    NaN variances that carry no flag; ``gain_error`` gives QR2 images the gain error relative to QR3 that the QR3 flux
-    correction maps undo; ``flaw_scale`` multiplies the numbers of flawed pixels but not that of listed NaN variances.
+    ``asymmetry`` is that of the PSF; ``noise_scale`` multiplies the noise but not the VARIANCE written;
+    ``unflagged_nan_fraction`` is the part of the NaN variances that carry no flag; ``gain_error`` gives QR2 images the
+    gain error relative to QR3 that the QR3 flux correction maps undo; ``flaw_scale`` multiplies the numbers of flawed
+    pixels but not that of listed NaN variances.
     """
 
     seed: int
-    optics: Optics
+    asymmetry: float
     noise_scale: float = 1.0
     unflagged_nan_fraction: float = 0.0
     gain_error: bool = False
@@ -110,7 +106,7 @@ def sources_seen(exposure: Exposure, sky: Sky) -> SeenSources:
 
 def _seen(exposure: Exposure, x: Floats, y: Floats, kind: NDArray[np.intp], amplitude: Floats) -> SeenSources:
     wavelength, bandwidth = science_wavelength(exposure.detector, exposure.release, x, y)
-    flux = amplitude * spectra().band_mean(kind, wavelength, bandwidth)
+    flux = amplitude * band_mean(kind, wavelength, bandwidth)
     return SeenSources(x, y, flux, wavelength, bandwidth)
 
 
@@ -130,7 +126,7 @@ def _field_seen(exposure: Exposure, sky: Sky, window: Window) -> SeenSources:
     return _seen(exposure, x[close], y[close], stars.kind[index], stars.amplitude_ujy[index])
 
 
-def starlight(exposure: Exposure, sky: Sky, optics: Optics, window: Window) -> Floats:
+def starlight(exposure: Exposure, sky: Sky, asymmetry: float, window: Window) -> Floats:
     """Flux of all point sources in each pixel of a window, µJy, ``(ny, nx)``."""
     x0, y0, nx, ny = window
     pad = 2 * STAMP_HALF + 3
@@ -142,7 +138,7 @@ def starlight(exposure: Exposure, sky: Sky, optics: Optics, window: Window) -> F
         x, y, flux = seen.x[inside], seen.y[inside], seen.flux_ujy[inside]
         for start in range(0, x.size, 2048):
             part = slice(start, start + 2048)
-            left, bottom, shares = stamps(exposure.detector, x[part], y[part], optics)
+            left, bottom, shares = stamps(exposure.detector, x[part], y[part], asymmetry)
             shares *= flux[part, None, None]
             _add_stamps(canvas, left - x0 + pad, bottom - y0 + pad, shares)
     return canvas[pad : pad + ny, pad : pad + nx]
@@ -154,16 +150,8 @@ def _add_stamps(canvas: Floats, left: NDArray[np.intp], bottom: NDArray[np.intp]
         canvas[j : j + side, i : i + side] += stamp
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """Random numbers of 64 x 64 pixels: noise in standard deviations, flags, added light and factors of it."""
-
-    noise: Floats
-    flags: NDArray[np.int32]
-    spike: Floats  # in units of the sky noise
-
-
-def _tile(camera: Camera, exposure: Exposure, column: int, row: int) -> _Tile:
+def _tile(camera: Camera, exposure: Exposure, column: int, row: int) -> tuple[Floats, NDArray[np.int32], Floats]:
+    """Random numbers of 64 x 64 pixels: noise in standard deviations, flags, added light in units of the sky noise."""
     rng = generator("tile", camera.seed, exposure.obs_id, exposure.detector, column, row)
     noise = rng.standard_normal((TILE, TILE))
     chance = rng.random((TILE, TILE))
@@ -188,7 +176,7 @@ def _tile(camera: Camera, exposure: Exposure, column: int, row: int) -> _Tile:
             spike[j, i] += rng.normal(0.0, 4.0, j.size)
         elif name == "PERSIST":
             spike[j, i] += rng.exponential(2.0, j.size)
-    return _Tile(noise, flags, spike)
+    return noise, flags, spike
 
 
 def dead_pixels(camera: Camera, detector: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -223,7 +211,7 @@ def render(exposure: Exposure, sky: Sky, camera: Camera, window: Window = WHOLE)
     """
     x0, y0, nx, ny = window
     detector = DETECTORS[exposure.detector]
-    light = starlight(exposure, sky, camera.optics, window)
+    light = starlight(exposure, sky, camera.asymmetry, window)
     area = exposure.wcs.solid_angle_arcsec2(np.arange(x0, x0 + nx)[None, :], np.arange(y0, y0 + ny)[:, None])
     zodi = _zodi_model(exposure, window)
     stars = light / (UJY_PER_ARCSEC2 * area)
@@ -272,11 +260,11 @@ def _random_planes(camera: Camera, exposure: Exposure, window: Window) -> tuple[
     flags = np.empty((ny, nx), dtype=np.int32)
     for row in range(y0 // TILE, (y0 + ny - 1) // TILE + 1):
         for column in range(x0 // TILE, (x0 + nx - 1) // TILE + 1):
-            tile = _tile(camera, exposure, column, row)
+            tile_noise, tile_flags, tile_spike = _tile(camera, exposure, column, row)
             fixed = _fixed_flaws(camera.seed, exposure.detector, column, row, camera.flaw_scale)
             here, there = _overlap((column * TILE, row * TILE, TILE, TILE), window)
-            noise[here], spike[here] = tile.noise[there], tile.spike[there]
-            flags[here] = tile.flags[there] | fixed[there]
+            noise[here], spike[here] = tile_noise[there], tile_spike[there]
+            flags[here] = tile_flags[there] | fixed[there]
     return noise, flags, spike
 
 
@@ -342,11 +330,10 @@ def spiked_in(name: str, exposure: Exposure) -> bool:
     return key_of("spiked", name, exposure.obs_id, exposure.detector) % 2 == 0
 
 
-def target_window(exposure: Exposure, size: int = 60) -> Window:
-    """Window of a cutout about the target by the cutout service's rule (facts 1.9), clipped to the frame."""
-    low = [int(np.floor(c + 1.0 - 0.5 * size)) for c in (exposure.target_x, exposure.target_y)]
-    x0, y0 = (max(0, value) for value in low)
-    return x0, y0, min(FRAME, low[0] + size) - x0, min(FRAME, low[1] + size) - y0
+def target_window(exposure: Exposure) -> Window:
+    """Window of the cutout of 60 x 60 px about the target, clipped to the frame."""
+    (x0, nx), (y0, ny) = (clipped_span(c, 60) for c in (exposure.target_x, exposure.target_y))
+    return x0, y0, nx, ny
 
 
 def _apply_dead_pixels(

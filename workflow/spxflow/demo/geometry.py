@@ -21,28 +21,24 @@ Floats = NDArray[np.float64]
 
 FRAME = 2040  # light-sensitive pixels along either side of a detector
 CRPIX = 1020.5  # FITS reference pixel of the whole frame, both axes (facts 1.3)
-
+Window = tuple[int, int, int, int]  # x0, y0, nx, ny: 0-based detector pixels
 
 Coefficients = tuple[float, ...]  # of u^p v^q in the order 00 10 20 30 01 11 21 02 12 03
 _POWERS = ((0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (0, 3))
 
 
-@dataclass(frozen=True)
-class Distortion:
-    """SIP polynomials of a detector, pixel to sky, in px."""
+def _distortion(u: Floats, v: Floats) -> tuple[Floats, Floats]:
+    """Displacement, pixel to sky, in px at offsets ``u, v`` (px) from the reference pixel."""
+    a, b = _sip()
+    return _cubic(a, u, v), _cubic(b, u, v)
 
-    a: Coefficients
-    b: Coefficients
 
-    def shift(self, u: Floats, v: Floats) -> tuple[Floats, Floats]:
-        """Displacement in px at offsets ``u, v`` (px) from the reference pixel."""
-        return _cubic(self.a, u, v), _cubic(self.b, u, v)
-
-    def jacobian(self, u: Floats, v: Floats) -> Floats:
-        """Determinant of the distorted with respect to the plain pixel coordinates."""
-        a_u, a_v = _cubic_slopes(self.a, u, v)
-        b_u, b_v = _cubic_slopes(self.b, u, v)
-        return (1.0 + a_u) * (1.0 + b_v) - a_v * b_u
+def _jacobian(u: Floats, v: Floats) -> Floats:
+    """Determinant of the distorted with respect to the plain pixel coordinates."""
+    a, b = _sip()
+    a_u, a_v = _cubic_slopes(a, u, v)
+    b_u, b_v = _cubic_slopes(b, u, v)
+    return (1.0 + a_u) * (1.0 + b_v) - a_v * b_u
 
 
 def _cubic(coefficients: Coefficients, u: Floats, v: Floats) -> Floats:
@@ -59,11 +55,11 @@ def _cubic_slopes(coefficients: Coefficients, u: Floats, v: Floats) -> tuple[Flo
 
 
 @lru_cache(maxsize=1)
-def real_distortion() -> Distortion:
-    """The SIP polynomials of the real header kept in ``data``; used for every detector."""
+def _sip() -> tuple[Coefficients, Coefficients]:
+    """The SIP polynomials A and B of the real header kept in ``data``; used for every detector."""
     values = header_values(read_template("qr2_image_header.txt"))
     a, b = (tuple(float(values[f"{axis}_{p}_{q}"]) for p, q in _POWERS) for axis in "AB")
-    return Distortion(a, b)
+    return a, b
 
 
 @lru_cache(maxsize=1)
@@ -73,9 +69,9 @@ def real_pc() -> tuple[float, float, float, float]:
     return tuple(float(values[key]) for key in ("PC1_1", "PC1_2", "PC2_1", "PC2_2"))  # type: ignore[return-value]
 
 
-def significant(value: float, digits: int = 12) -> float:
-    """``value`` as the archive's headers write it, with that many significant digits."""
-    return float(f"{value:.{digits}G}")
+def _significant(value: float) -> float:
+    """``value`` as the archive's headers write it, with twelve significant digits."""
+    return float(f"{value:.12G}")
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class TanSip:
         """Tangent plane coordinates (east, north) in degrees of pixels."""
         u = np.asarray(x, dtype=float) - (CRPIX - 1.0)
         v = np.asarray(y, dtype=float) - (CRPIX - 1.0)
-        du, dv = real_distortion().shift(u, v)
+        du, dv = _distortion(u, v)
         u, v = u + du, v + dv
         return self.pc[0] * u + self.pc[1] * v, self.pc[2] * u + self.pc[3] * v
 
@@ -121,10 +117,9 @@ class TanSip:
         determinant = p11 * p22 - p12 * p21
         u_plane = (p22 * xi - p12 * eta) / determinant
         v_plane = (p11 * eta - p21 * xi) / determinant
-        distortion = real_distortion()
         u, v = u_plane, v_plane
         for _ in range(9):  # each round gains two digits or more within the frame
-            du, dv = distortion.shift(u, v)
+            du, dv = _distortion(u, v)
             u, v = u_plane - du, v_plane - dv
         return u + (CRPIX - 1.0), v + (CRPIX - 1.0)
 
@@ -133,10 +128,19 @@ class TanSip:
         return self.vector_to_pixel(unit_vector(ra_deg, dec_deg))
 
     def solid_angle_arcsec2(self, x: ArrayLike, y: ArrayLike) -> Floats:
-        """Solid angle of the pixels centred on ``x, y``, arcsec^2, distortion and projection included."""
+        """Solid angle of the pixels centred on ``x, y``, arcsec^2.
+
+        The area in the tangent plane, |det PC| x the distortion's determinant, times the gnomonic factor
+        (1 + xi^2 + eta^2)^(-3/2).
+        """
         u = np.asarray(x, dtype=float) - (CRPIX - 1.0)
         v = np.asarray(y, dtype=float) - (CRPIX - 1.0)
-        return plane_solid_angle(self.pc, u, v)
+        p11, p12, p21, p22 = self.pc
+        du, dv = _distortion(u, v)
+        u_plane, v_plane = (u + du) * (math.pi / 180.0), (v + dv) * (math.pi / 180.0)
+        xi, eta = p11 * u_plane + p12 * v_plane, p21 * u_plane + p22 * v_plane
+        square = 1.0 + xi * xi + eta * eta
+        return 3600.0 * 3600.0 * abs(p11 * p22 - p12 * p21) * np.abs(_jacobian(u, v)) / (square * np.sqrt(square))
 
     def header_values(self) -> dict[str, float]:
         """The header cards that differ from frame to frame."""
@@ -168,27 +172,12 @@ def frame_outlines(frames: Sequence[TanSip]) -> Floats:
     low, middle, high = -0.5, 0.5 * (FRAME - 1), FRAME - 0.5
     u = np.array([low, high, high, low, middle]) - (CRPIX - 1.0)
     v = np.array([low, low, high, high, middle]) - (CRPIX - 1.0)
-    du, dv = real_distortion().shift(u, v)
+    du, dv = _distortion(u, v)
     u, v = u + du, v + dv
     pc = np.array([frame.pc for frame in frames]).reshape(-1, 4, 1)
     crval1, crval2 = (np.array([getattr(f, name) for f in frames])[:, None] for name in ("crval1", "crval2"))
     ra, dec = plane_to_sky(crval1, crval2, pc[:, 0] * u + pc[:, 1] * v, pc[:, 2] * u + pc[:, 3] * v)
     return np.stack([ra, dec], axis=-1)
-
-
-def plane_solid_angle(pc: tuple[float, float, float, float], u: Floats, v: Floats) -> Floats:
-    """Solid angle in arcsec^2 of the pixel at offsets ``u, v`` (px) from the reference pixel.
-
-    The area in the tangent plane, |det PC| x the distortion's determinant, times the gnomonic factor
-    (1 + xi^2 + eta^2)^(-3/2).
-    """
-    distortion = real_distortion()
-    determinant = abs(pc[0] * pc[3] - pc[1] * pc[2])
-    du, dv = distortion.shift(u, v)
-    u_plane, v_plane = (u + du) * (math.pi / 180.0), (v + dv) * (math.pi / 180.0)
-    xi, eta = pc[0] * u_plane + pc[1] * v_plane, pc[2] * u_plane + pc[3] * v_plane
-    square = 1.0 + xi * xi + eta * eta
-    return 3600.0 * 3600.0 * determinant * np.abs(distortion.jacobian(u, v)) / (square * np.sqrt(square))
 
 
 def unit_vector(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Floats:
@@ -208,7 +197,7 @@ def offset_position(ra_deg: float, dec_deg: float, east_arcsec: ArrayLike, north
     return np.stack([np.degrees(ra_out) % 360.0, np.degrees(dec_out)])
 
 
-def rotated_pc(y_axis_pa_deg: float, solid_angle_scale: float = 1.0) -> tuple[float, float, float, float]:
+def rotated_pc(y_axis_pa_deg: float, solid_angle_scale: float) -> tuple[float, float, float, float]:
     """The real PC matrix turned so that +y points to a position angle, with a scaled pixel area.
 
     Parameters
@@ -222,7 +211,7 @@ def rotated_pc(y_axis_pa_deg: float, solid_angle_scale: float = 1.0) -> tuple[fl
     turn = math.radians(y_axis_pa_deg) - math.atan2(p12, p22)
     cos, sin, scale = math.cos(turn), math.sin(turn), math.sqrt(solid_angle_scale)
     turned = (p11 * cos + p21 * sin, p12 * cos + p22 * sin, p21 * cos - p11 * sin, p22 * cos - p12 * sin)
-    return tuple(significant(scale * value) for value in turned)  # type: ignore[return-value]
+    return tuple(_significant(scale * value) for value in turned)  # type: ignore[return-value]
 
 
 def pointing_for(ra_deg: float, dec_deg: float, x: float, y: float, pc: tuple[float, float, float, float]) -> TanSip:
@@ -231,14 +220,11 @@ def pointing_for(ra_deg: float, dec_deg: float, x: float, y: float, pc: tuple[fl
     Closed form: with the tangent-plane coordinates (xi, eta) of the pixel,
     sin(dec) sqrt(1 + xi^2 + eta^2) = sin(dec0) + eta cos(dec0).
     """
-    u, v = x - (CRPIX - 1.0), y - (CRPIX - 1.0)
-    du, dv = real_distortion().shift(u, v)  # type: ignore[arg-type]
-    xi = math.radians(pc[0] * (u + du) + pc[1] * (v + dv))
-    eta = math.radians(pc[2] * (u + du) + pc[3] * (v + dv))
+    xi, eta = map(math.radians, TanSip(0.0, 0.0, pc).pixel_to_plane(x, y))
     length = math.sqrt(1.0 + xi * xi + eta * eta)
     dec0 = math.asin(length * math.sin(math.radians(dec_deg)) / math.hypot(1.0, eta)) - math.atan(eta)
     ra0 = math.radians(ra_deg) - math.atan2(xi, math.cos(dec0) - eta * math.sin(dec0))
-    return TanSip(significant(math.degrees(ra0) % 360.0), significant(math.degrees(dec0)), pc)
+    return TanSip(_significant(math.degrees(ra0) % 360.0), _significant(math.degrees(dec0)), pc)
 
 
 @lru_cache(maxsize=64)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from types import MappingProxyType
 
-CARD = 80  # characters of a header card
-BLOCK = 2880  # bytes of a FITS block
+from spxflow.mef.blocks import BLOCK, CARD
 
 Value = bool | int | float | str
 
@@ -79,26 +79,16 @@ class Template:
     def __init__(self, cards: Sequence[str]) -> None:
         self._cards = tuple(cards)
         self._index: dict[str, int] = {}
-        self._comment: dict[str, str] = {}
         for index, card in enumerate(self._cards):
             key = keyword(card)
-            if key not in self._index and key not in ("COMMENT", "HISTORY", "") and "=" in card:
-                self._index[key] = index
-                self._comment[key] = _value_and_comment(card)[1].strip()
+            if key not in ("COMMENT", "HISTORY", "") and "=" in card:
+                self._index.setdefault(key, index)
 
-    def __len__(self) -> int:
-        return len(self._cards)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._index
-
-    def _replaced(self, values: Mapping[str, Value]) -> list[str]:
+    def render(self, values: Mapping[str, Value] = MappingProxyType({})) -> bytes:
+        """The header as bytes, END and padding included; values of which it has no card are left out."""
         cards = list(self._cards)
-        for key, value in values.items():
-            cards[self._index[key]] = make_card(key, value, self._comment[key])
-        return cards
-
-    def render(self, values: Mapping[str, Value] | None = None) -> bytes:
-        """The header as bytes, END and padding included."""
-        text = "".join(self._replaced(values or {})) + "END".ljust(CARD)
+        for key in values.keys() & self._index.keys():
+            index = self._index[key]
+            cards[index] = make_card(key, values[key], _value_and_comment(cards[index])[1].strip())
+        text = "".join(cards) + "END".ljust(CARD)
         return text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("ascii")

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spxflow.demo.scenario import ArchiveFile
-
-
-class Scenario(Protocol):
-    """What the server needs to know of a simulated sky (see :mod:`spxflow.demo.scenario`)."""
-
-    @property
-    def files(self) -> Mapping[str, ArchiveFile]: ...
-
-    @property
-    def calibration(self) -> Mapping[str, Any]: ...
-
-    def sky_to_pixel(self, file: ArchiveFile, ra_deg: float, dec_deg: float) -> tuple[float, float]: ...
-
-    def render(self, file: ArchiveFile, window: tuple[int, int, int, int] | None = None) -> bytes: ...
+    from spxflow.demo.calibration import CalibrationFile
+    from spxflow.demo.scenario import ArchiveFile, Scenario
 
 
 class Holdings:
@@ -49,7 +36,7 @@ class Holdings:
         file = self.scenario.files.get(path)
         return None if file is None or path in self._lost or not self._is_shown(file) else file
 
-    def calibration(self, path: str) -> Any | None:
+    def calibration(self, path: str) -> CalibrationFile | None:
         """The calibration product of this path, if it is there to be read."""
         return None if path in self._lost else self.scenario.calibration.get(path)
 

@@ -17,11 +17,10 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from spxflow.demo.cutouts import CutoutError, CutoutRequest
+from spxflow.demo.cutouts import CutoutError, cutout_window
 from spxflow.demo.holdings import Holdings
-from spxflow.demo.records import Record
 from spxflow.demo.web import RefusalError, Request, Response, error_page
-from spxflow.demo.wholes import Content, KnownContent, Library, Recent
+from spxflow.demo.wholes import Content, ImageContent, KnownContent, Recent
 from spxflow.mef.blocks import whole
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 FITS = "image/fits"
 LAST_MODIFIED = "Tue, 27 Jan 2026 19:52:50 GMT"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_KEPT_COMPRESSED = 100_000_000
+_KEPT, _KEPT_COMPRESSED = 300_000_000, 100_000_000  # bytes
 _LONG_HDU = 1_000_000
 _GZIP_START = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _DEFLATE_END = b"\x03\x00"
@@ -41,7 +40,7 @@ class ImageService:
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
-        self._library = Library(holdings.scenario)
+        self._recent = Recent(_KEPT)
         self._compressed = Recent(_KEPT_COMPRESSED)
 
     def answer(self, request: Request, path: str) -> Response:
@@ -63,34 +62,28 @@ class ImageService:
         return ranged(request, content, path)
 
     def answer_listing(self, request: Request, path: str) -> Response:
-        """Answer a request for ``/ibe/dir/list/spherex/`` + ``path``: a JSON object a line."""
+        """Answer a request for ``/ibe/dir/list/spherex/`` + ``path``: a JSON object a line, sizes left open."""
         prefix = f"{path.strip('/')}/" if path.strip("/") else ""
-        children = {
-            name[len(prefix) :].partition("/")[0]: name for name in self._holdings.paths() if name.startswith(prefix)
-        }
+        children = {name[len(prefix) :].partition("/")[0] for name in self._holdings.paths() if name.startswith(prefix)}
         if not children:
             raise RefusalError(404, f"The requested URL {request.path} was not found on this server.")
-        lines = [
-            json.dumps({"name": child, "last_modified": LAST_MODIFIED, "size": self._listed_size(prefix + child)})
-            for child in sorted(children)
-        ]
-        return Response("".join(f"{line}\n" for line in lines).encode(), "application/x-ndjson")
-
-    def _listed_size(self, path: str) -> str:
-        file, product = self._holdings.file(path), self._holdings.calibration(path)
-        if file is not None:
-            return str(1024 * Record(file, "").size_kb)
-        return "-" if product is None else str(product.size)
+        entries = ({"name": child, "last_modified": LAST_MODIFIED, "size": "-"} for child in sorted(children))
+        return Response("".join(f"{json.dumps(entry)}\n" for entry in entries).encode(), "application/x-ndjson")
 
     def _content(self, path: str) -> Content | None:
         """The whole file, ``None`` when there is none."""
-        file = self._holdings.file(path)
-        if file is None and self._holdings.calibration(path) is None:
+        file, product = self._holdings.file(path), self._holdings.calibration(path)
+        if file is None and product is None:
             return None
         replacement = self._holdings.replacement(path)
         if replacement is not None:
             return KnownContent(replacement)
-        return self._library.calibration(path) if file is None else self._library.image(file)
+        scenario = self._holdings.scenario
+        if file is None:
+            return KnownContent(self._recent.get(path, scenario.calibration[path].render))
+        if file.release == "qr2":
+            return ImageContent(scenario, file, self._recent)
+        return KnownContent(self._recent.get(path, partial(scenario.render, file)))
 
     def _cutout(self, request: Request, file: ArchiveFile) -> Response:
         replacement = self._holdings.replacement(file.path)
@@ -108,8 +101,12 @@ class ImageService:
     def _render_cutout(self, request: Request, file: ArchiveFile) -> bytes:
         scenario = self._holdings.scenario
         p11, p12, p21, p22 = file.exposure.wcs.pc
-        window = CutoutRequest.parse(request.get("CENTER"), request.get("SIZE")).window(
-            lambda ra, dec: scenario.sky_to_pixel(file, ra, dec), file.center, math.sqrt(abs(p11 * p22 - p12 * p21))
+        window = cutout_window(
+            request.get("CENTER"),
+            request.get("SIZE"),
+            partial(scenario.sky_to_pixel, file),
+            file.center,
+            math.sqrt(abs(p11 * p22 - p12 * p21)),
         )
         return scenario.render(file, window)
 

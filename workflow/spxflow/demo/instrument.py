@@ -27,10 +27,9 @@ class Detector:
     OMEGA_MEDIAN cards, ``sigma_mjysr`` the median of sqrt(VARIANCE) in the Cloverleaf cutouts (facts 1.6, 4, 5).
     ``photon_slope`` is the variance per brightness (MJy/sr) that explains the published errors of the
     Cloverleaf fluxes: (err^2 - n_pixels sigma^2) / flux. ``zodi_scale`` and ``psf_fwhm_arcsec`` are the Cloverleaf
-    medians, ``n_nan_variance`` its mean count of NaN in 60 x 60 pixels.
+    medians.
     """
 
-    number: int
     wavelength_range_um: tuple[float, float]
     resolving_power: float
     omega_arcsec2: float
@@ -38,7 +37,6 @@ class Detector:
     photon_slope: float
     zodi_scale: float
     psf_fwhm_arcsec: float
-    n_nan_variance: int
     overflow_mjysr: float  # brightness of a pixel above which the ramp overflows (from facts 5: 0.1-0.2 Jy)
 
     @property
@@ -53,12 +51,12 @@ class Detector:
 
 
 DETECTORS = {
-    1: Detector(1, (0.7455, 1.1167), 39.1, 37.866, 0.0165, 1.47e-3, 1.21, 4.65, 9, 60.0),
-    2: Detector(2, (1.1033, 1.6499), 41.4, 37.700, 0.0161, 1.30e-3, 1.17, 4.54, 8, 60.0),
-    3: Detector(3, (1.6301, 2.4346), 40.6, 37.866, 0.0134, 1.17e-3, 1.17, 4.60, 12, 60.0),
-    4: Detector(4, (2.4027, 3.8473), 34.9, 37.938, 0.0098, 0.97e-3, 1.35, 5.31, 12, 60.0),
-    5: Detector(5, (3.8113, 4.4300), 111.6, 37.777, 0.0227, 3.46e-3, 1.26, 5.57, 17, 200.0),
-    6: Detector(6, (4.4115, 5.0096), 127.8, 37.939, 0.0329, 4.64e-3, 1.04, 5.58, 19, 200.0),
+    1: Detector((0.7455, 1.1167), 39.1, 37.866, 0.0165, 1.47e-3, 1.21, 4.65, 60.0),
+    2: Detector((1.1033, 1.6499), 41.4, 37.700, 0.0161, 1.30e-3, 1.17, 4.54, 60.0),
+    3: Detector((1.6301, 2.4346), 40.6, 37.866, 0.0134, 1.17e-3, 1.17, 4.60, 60.0),
+    4: Detector((2.4027, 3.8473), 34.9, 37.938, 0.0098, 0.97e-3, 1.35, 5.31, 60.0),
+    5: Detector((3.8113, 4.4300), 111.6, 37.777, 0.0227, 3.46e-3, 1.26, 5.57, 200.0),
+    6: Detector((4.4115, 5.0096), 127.8, 37.939, 0.0329, 4.64e-3, 1.04, 5.58, 200.0),
 }
 
 

@@ -13,23 +13,26 @@ import io
 import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spxflow.demo import frames
 from spxflow.demo.exposures import Exposure
-from spxflow.demo.frames import DENSITIES, FIXED_DENSITIES, FLAG_BITS, LATE_FLAGS, QR3_FLAGS, Camera, Pixels, Window
-from spxflow.demo.geometry import CRPIX, FRAME, unit_vector
-from spxflow.demo.headers import BLOCK, CARD, Template, Value, keyword, make_card, read_template
+from spxflow.demo.frames import DENSITIES, FIXED_DENSITIES, LATE_FLAGS, QR3_FLAGS, Camera
+from spxflow.demo.geometry import CRPIX, FRAME, Window, unit_vector
+from spxflow.demo.headers import Template, Value, keyword, make_card, read_template
 from spxflow.demo.instrument import DETECTORS, ZONE_CENTRES, generator, key_of, wave_table
-from spxflow.demo.optics import Optics, epsf_table, epsf_zones, psf_cube
+from spxflow.demo.optics import epsf_table, epsf_zones, psf_cube
 from spxflow.demo.sky import Sky
+from spxflow.mef.blocks import BLOCK, CARD, whole
+from spxflow.mef.flags import KNOWN_FLAGS
 
 XPOSURE_S = 113.5826
 N_PIXELS = FRAME * FRAME
+PLANES = ("IMAGE", "FLAGS", "VARIANCE", "ZODI")
 
 # Cards of the v21 IMAGE header that v20 is assumed to lack: those of artefacts first flagged in v21 (facts 1.1, 1.5).
 _NOT_IN_V20 = (
@@ -40,73 +43,47 @@ _QR3_CALIBRATION = ("epsf", "he_template", "aurora_template", "xtalk", "zodi_sca
 _ARTEFACT_HISTORY = "HISTORY Source blooming and cosmic ray halo flagging"
 
 
-@dataclass(frozen=True)
-class Hdu:
-    """One HDU as it lies in the file; ``data`` carries its padding."""
-
-    name: str
-    header: bytes
-    data: bytes
-
-
 def render(exposure: Exposure, sky: Sky, camera: Camera, window: Window) -> bytes:
     """The whole file for a window of the detector (a cutout, or the full frame)."""
     pixels = frames.render(exposure, sky, camera, window)
-    return b"".join(part for hdu in hdus(exposure, camera.optics, window, pixels) for part in (hdu.header, hdu.data))
-
-
-def hdus(exposure: Exposure, optics: Optics, window: Window, pixels: Pixels) -> tuple[Hdu, ...]:
-    """All HDUs of a file, in the archive's order."""
     headers = plane_headers(exposure, window)
     if exposure.release == "qr3":
-        flags = compressed_flags(exposure, window, pixels.flags)
-        psf = epsf_hdu(exposure.detector, optics)
+        flags = compressed_flags(headers["FLAGS"], pixels.flags)
+        psf = epsf_hdu(exposure.detector, camera.asymmetry)
     else:
-        flags = Hdu("FLAGS", headers["FLAGS"], _big(pixels.flags, ">i4"))
-        psf = psf_hdu(exposure.detector, optics, exposure.pipeline_version)
-    return (
-        Hdu("PRIMARY", primary_header(exposure.pipeline_version), b""),
-        Hdu("IMAGE", headers["IMAGE"], _big(pixels.image, ">f4")),
-        flags,
-        Hdu("VARIANCE", headers["VARIANCE"], _big(pixels.variance, ">f4")),
-        Hdu("ZODI", headers["ZODI"], _big(pixels.zodi, ">f4")),
-        psf,
-        wave_hdu(exposure.detector, exposure.release),
+        flags = headers["FLAGS"] + _big(pixels.flags, ">i4")
+        psf = psf_hdu(exposure.detector, camera.asymmetry, zone_order_is_wrong(exposure.pipeline_version))
+    return b"".join(
+        (
+            primary_header(make_card("VERSION", exposure.pipeline_version, "Pipeline version")),
+            *(headers["IMAGE"], _big(pixels.image, ">f4"), flags),
+            *(headers["VARIANCE"], _big(pixels.variance, ">f4"), headers["ZODI"], _big(pixels.zodi, ">f4")),
+            *(psf, wave_hdu(exposure.detector, exposure.release)),
+        )
     )
 
 
 def _big(plane: NDArray[np.generic], dtype: str) -> bytes:
-    return pad(plane.astype(dtype).tobytes())
+    """Pixels as they lie in the file, filled up to whole blocks."""
+    data = plane.astype(dtype).tobytes()
+    return data + bytes(-len(data) % BLOCK)
 
 
-def pad(data: bytes, fill: bytes = b"\0") -> bytes:
-    """Data filled up to whole FITS blocks."""
-    return data + fill * (-len(data) % BLOCK)
-
-
-@lru_cache(maxsize=16)
-def primary_header(pipeline_version: str) -> bytes:
-    """The first header: four structural cards and VERSION."""
+def primary_header(*own_cards: str) -> bytes:
+    """The first header: four structural cards and those of the kind of file."""
     cards = (
         make_card("SIMPLE", True, "conforms to FITS standard"),
         make_card("BITPIX", 8, "array data type"),
         make_card("NAXIS", 0, "number of array dimensions"),
         make_card("EXTEND", True),
-        make_card("VERSION", pipeline_version, "Pipeline version"),
     )
-    return Template(cards).render()
+    return Template((*cards, *own_cards)).render()
 
 
 def plane_headers(exposure: Exposure, window: Window) -> dict[str, bytes]:
     """Headers of IMAGE, FLAGS, VARIANCE and ZODI."""
-    common = {**_exposure_values(exposure), **_window_values(window)}
-    own = _image_values(exposure)
-    headers = {}
-    for name in ("IMAGE", "FLAGS", "VARIANCE", "ZODI"):
-        template = plane_template(name, format_of(exposure))
-        values = {key: value for key, value in {**common, **own}.items() if key in template}
-        headers[name] = template.render(values)
-    return headers
+    values = {**_exposure_values(exposure), **_window_values(window), **_image_values(exposure)}
+    return {name: plane_template(name, format_of(exposure)).render(values) for name in PLANES}
 
 
 def format_of(exposure: Exposure) -> str:
@@ -152,20 +129,15 @@ def _flag_cards(cards: list[str], layout: str) -> list[str]:
         return [card for card in cards if keyword(card).removeprefix("MP_") not in LATE_FLAGS]
     if layout == "v21":
         return cards
-    names = {card_name(c): c for c in cards if keyword(c).startswith("MP_")}
+    names = [keyword(card).removeprefix("MP_") for card in cards if keyword(card).startswith("MP_")]
     first = next(i for i, card in enumerate(cards) if keyword(card).startswith("MP_"))
-    bits = {name: FLAG_BITS[name] for name in (*names, *QR3_FLAGS)}
+    bits = {name: KNOWN_FLAGS[name] for name in (*names, *QR3_FLAGS)}
     numbered = []
     for name, bit in sorted(bits.items(), key=lambda item: item[1]):
         numbered.append(make_card(f"MSKN{bit:04d}", name, "Name of the mask bit"))
         numbered.append(make_card(f"MSKM{bit:04d}", 1 << bit, "Value of the mask bit"))
     rest = [card for card in cards if not keyword(card).startswith("MP_")]
     return [*rest[:first], *numbered, *rest[first:]]
-
-
-def card_name(card: str) -> str:
-    """Flag name of an MP_ card."""
-    return keyword(card).removeprefix("MP_")
 
 
 def _window_values(window: Window) -> dict[str, Value]:
@@ -270,8 +242,8 @@ def _iso(mjd: float) -> str:
 
 
 def _processing_date(version: str) -> str:
-    _, year, day = version.rsplit("-", 2)
-    return _iso((datetime.datetime(int(year), 1, 1) - datetime.datetime(1858, 11, 17)).days + int(day) - 1 + 0.324)
+    day = datetime.datetime.strptime(version[-8:], "%Y-%j")
+    return _iso((day - datetime.datetime(1858, 11, 17)).days + 0.324)
 
 
 def _ecliptic(ra_deg: float, dec_deg: float) -> tuple[float, float]:
@@ -287,19 +259,9 @@ def zone_order_is_wrong(pipeline_version: str) -> bool:
     return tuple(int(part) for part in number.split(".")) <= (6, 5, 5) and local != "psffix1"
 
 
-@lru_cache(maxsize=18)
-def _psf_bytes(detector: int, optics: Optics) -> bytes:
-    return _big(psf_cube(detector, optics), ">f4")
-
-
-@lru_cache(maxsize=64)
-def psf_hdu(detector: int, optics: Optics, pipeline_version: str, extname: str = "PSF") -> Hdu:
-    """The QR2 PSF cube. 509 cards, as in real files."""
-    header = _psf_header(detector, extname, zone_order_is_wrong(pipeline_version))
-    return Hdu(extname, header, _psf_bytes(detector, optics))
-
-
-def _psf_header(detector: int, extname: str, transposed: bool) -> bytes:
+@lru_cache(maxsize=36)
+def psf_hdu(detector: int, asymmetry: float, transposed: bool, extname: str = "PSF") -> bytes:
+    """The QR2 PSF cube. 509 cards, as in real files; ``transposed``: with those of the zones' centres y-fast."""
     cards = [
         make_card("XTENSION", "IMAGE", "Image extension"),
         make_card("BITPIX", -32, "array data type"),
@@ -336,47 +298,34 @@ def _psf_header(detector: int, extname: str, transposed: bool) -> bytes:
             make_card(f"XWID_{plane + 1}", round(FRAME / 11, 8), f"Width of x zone ({ix}, {iy})"),
             make_card(f"YWID_{plane + 1}", round(FRAME / 11, 8), f"Width of y zone ({ix}, {iy})"),
         ]
-    return Template(cards).render()
+    return Template(cards).render() + _big(psf_cube(detector, asymmetry), ">f4")
 
 
 @lru_cache(maxsize=24)
-def wave_hdu(detector: int, release: str) -> Hdu:
+def wave_hdu(detector: int, release: str) -> bytes:
     """The WCS-WAVE table: one row of X, Y (1-based detector pixels) and VALUES (wavelength, bandwidth in µm)."""
+    from astropy.io import fits
+
     table = wave_table(detector, release)
-    nx, ny = table.x.size, table.y.size
-    width = 4 * (nx + ny + 2 * nx * ny)
-    cards = (
-        make_card("XTENSION", "BINTABLE", "binary table extension"),
-        make_card("BITPIX", 8, "array data type"),
-        make_card("NAXIS", 2, "number of array dimensions"),
-        make_card("NAXIS1", width, "length of dimension 1"),
-        make_card("NAXIS2", 1, "length of dimension 2"),
-        make_card("PCOUNT", 0, "number of group parameters"),
-        make_card("GCOUNT", 1, "number of groups"),
-        make_card("TFIELDS", 3, "number of table fields"),
-        make_card("EXTNAME", "WCS-WAVE", "extension name"),
-        make_card("TTYPE1", "X"),
-        make_card("TFORM1", f"{nx}J"),
-        make_card("TTYPE2", "Y"),
-        make_card("TFORM2", f"{ny}J"),
-        make_card("TTYPE3", "VALUES"),
-        make_card("TFORM3", f"{2 * nx * ny}E"),
-        make_card("TUNIT3", "um"),
-        make_card("TDIM3", f"(2,{nx},{ny})"),
-        make_card("DETECTOR", detector, "1-3: SWIR, 4-6: MWIR"),
-    )
-    values = np.stack([table.wavelength, table.bandwidth], axis=-1).astype(">f4")
-    data = table.x.astype(">i4").tobytes() + table.y.astype(">i4").tobytes() + values.tobytes()
-    return Hdu("WCS-WAVE", Template(cards).render(), pad(data))
+    x, y = table.x, table.y
+    values = np.stack([table.wavelength, table.bandwidth], axis=-1).astype(np.float32)
+    columns = [
+        fits.Column("X", f"{x.size}J", array=x[None]),
+        fits.Column("Y", f"{y.size}J", array=y[None]),
+        fits.Column("VALUES", f"{values.size}E", unit="um", dim=f"(2,{x.size},{y.size})", array=values[None]),
+    ]
+    hdu = fits.BinTableHDU.from_columns(columns, name="WCS-WAVE")
+    hdu.header["DETECTOR"] = (detector, "1-3: SWIR, 4-6: MWIR")
+    return _file_bytes(hdu)[BLOCK:]
 
 
 @lru_cache(maxsize=18)
-def epsf_hdu(detector: int, optics: Optics, source: str = "") -> Hdu:
-    """The QR3 effective PSF table (facts 1.11)."""
+def epsf_hdu(detector: int, asymmetry: float, source: str = "") -> bytes:
+    """The QR3 effective PSF table (facts 1.11); ``source``: the calibration file that it quotes as its origin."""
     from astropy.io import fits
 
     nx, ny = epsf_zones(detector)
-    x, y, samples = epsf_table(detector, optics)
+    x, y, samples = epsf_table(detector, asymmetry)
     n = x.size
     index = np.arange(n)
     wavelength, bandwidth = wave_table(detector, "qr3").at(x, y)
@@ -400,24 +349,20 @@ def epsf_hdu(detector: int, optics: Optics, source: str = "") -> Hdu:
     table.header["OVSMPY"] = (5, "oversampling in y")
     table.header["ORDERING"] = ("x-fast then y", "order of the zones")
     table.header["DETCOORD"] = ("sky", "MWIR pixels flipped on X to match SWIR view")
-    table.header["HISTORY"] = f"Calibration source file: {source or epsf_source(detector)}"
-    return _astropy_hdu("EPSF", table)
+    table.header["HISTORY"] = f"Calibration source file: {source or f'epsf_{detector}_20260507.fits'}"
+    return _file_bytes(table)[BLOCK:]
 
 
-def epsf_source(detector: int) -> str:
-    """Name of the calibration file that an EPSF table quotes as its origin."""
-    return f"epsf_{detector}_20260507.fits"
-
-
-def compressed_flags(exposure: Exposure, window: Window, flags: NDArray[np.int32]) -> Hdu:
+def compressed_flags(header: bytes, flags: NDArray[np.int32]) -> bytes:
     """The QR3 FLAGS: RICE-compressed, a tile a row; the cards of the image follow those of the table that holds it."""
     from astropy.io import fits
 
-    packed = _astropy_hdu(
-        "FLAGS", fits.CompImageHDU(flags, name="FLAGS", compression_type="RICE_1", tile_shape=(1, flags.shape[1]))
-    )
-    image_cards = [card for card in _cards(plane_headers(exposure, window)["FLAGS"])[7:] if keyword(card) != "EXTNAME"]
-    return Hdu("FLAGS", Template([*_cards(packed.header), *image_cards]).render(), packed.data)
+    packed = fits.CompImageHDU(flags, name="FLAGS", compression_type="RICE_1", tile_shape=(1, flags.shape[1]))
+    content = _file_bytes(packed)
+    _, table = whole(content)
+    image_cards = [card for card in _cards(header)[7:] if keyword(card) != "EXTNAME"]
+    cards = _cards(content[table.start : table.data_start]) + image_cards
+    return Template(cards).render() + content[table.data_start :]
 
 
 def _cards(header: bytes) -> list[str]:
@@ -427,15 +372,10 @@ def _cards(header: bytes) -> list[str]:
     return cards[: cards.index("END".ljust(CARD))]
 
 
-def _astropy_hdu(name: str, hdu: object) -> Hdu:
-    """An astropy HDU as bytes."""
+def _file_bytes(hdu: Any) -> bytes:
+    """A file of an astropy HDU after an empty first one, which takes one block."""
     from astropy.io import fits
 
     stream = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(stream)
-    content = stream.getvalue()[BLOCK:]
-    end = 0
-    while content[end : end + 80].rstrip() != b"END":
-        end += 80
-    length = -(-(end + 80) // BLOCK) * BLOCK
-    return Hdu(name, content[:length], content[length:])
+    return stream.getvalue()

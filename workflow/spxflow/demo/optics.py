@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,18 +33,6 @@ _HALO_SIGMA_PX = 0.78
 
 
 @dataclass(frozen=True)
-class Optics:
-    """What distinguishes one simulated telescope from another.
-
-    ``asymmetry`` scales the lobes' differences and the ellipticity of the core. ``registration_px`` moves the stars
-    (not the PSF models in the files) with respect to their WCS position.
-    """
-
-    asymmetry: float = 1.0
-    registration_px: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
 class Components:
     """Gaussians of the PSF at n positions: arrays ``(5, n)``, offsets and widths in px, weights of unit sum."""
 
@@ -56,13 +43,17 @@ class Components:
     sigma_y: Floats
 
 
-def components(detector: int, x: ArrayLike, y: ArrayLike, optics: Optics) -> Components:
-    """The PSF at 0-based detector positions. The core lies about (-0.053, -0.048) px off (facts 1.7)."""
+def components(detector: int, x: ArrayLike, y: ArrayLike, asymmetry: float) -> Components:
+    """The PSF at 0-based detector positions. The core lies about (-0.053, -0.048) px off (facts 1.7).
+
+    ``asymmetry`` is what distinguishes one simulated telescope from another: it scales the lobes' differences and the
+    ellipticity of the core.
+    """
     u = np.atleast_1d(np.asarray(x, dtype=float)) / (0.5 * FRAME) - 1.0
     v = np.atleast_1d(np.asarray(y, dtype=float)) / (0.5 * FRAME) - 1.0
     q = 0.5 * (u * u + v * v)
     one = np.ones_like(u)
-    a = optics.asymmetry
+    a = asymmetry
     sigma = DETECTORS[detector].psf_fwhm_arcsec / PIXEL_ARCSEC / 2.3548200450309493
     core_x, core_y = -0.053 + 0.007 * u, -0.048 + 0.03 * v
     gaussians: list[tuple[Floats, ...]] = []  # weight, dx, dy, sigma_x, sigma_y
@@ -103,7 +94,7 @@ def _integrals(parts: Components, edges_x: Floats, edges_y: Floats) -> Floats:
     return total
 
 
-def stamps(detector: int, x: Floats, y: Floats, optics: Optics) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+def stamps(detector: int, x: Floats, y: Floats, asymmetry: float) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
     """Pixel shares of point sources of unit flux.
 
     Parameters
@@ -118,17 +109,15 @@ def stamps(detector: int, x: Floats, y: Floats, optics: Optics) -> tuple[NDArray
     shares
         Part of the total flux in each pixel, ``(n, 15, 15)``.
     """
-    seen_x, seen_y = x + optics.registration_px[0], y + optics.registration_px[1]
-    left = np.floor(seen_x + 0.5).astype(np.intp) - STAMP_HALF
-    bottom = np.floor(seen_y + 0.5).astype(np.intp) - STAMP_HALF
+    left = np.floor(x + 0.5).astype(np.intp) - STAMP_HALF
+    bottom = np.floor(y + 0.5).astype(np.intp) - STAMP_HALF
     steps = np.arange(2 * STAMP_HALF + 2) - 0.5
-    edges_x = (left[:, None] + steps) - seen_x[:, None]
-    edges_y = (bottom[:, None] + steps) - seen_y[:, None]
-    return left, bottom, _integrals(components(detector, x, y, optics), edges_x, edges_y)
+    edges_x = (left[:, None] + steps) - x[:, None]
+    edges_y = (bottom[:, None] + steps) - y[:, None]
+    return left, bottom, _integrals(components(detector, x, y, asymmetry), edges_x, edges_y)
 
 
-@lru_cache(maxsize=18)
-def psf_cube(detector: int, optics: Optics) -> NDArray[np.float32]:
+def psf_cube(detector: int, asymmetry: float) -> NDArray[np.float32]:
     """The QR2 cube: the optical PSF over 0.1 px cells at the 11 x 11 zone centres, ``(121, 101, 101)``.
 
     Plane ``iy * 11 + ix``; the zone centres are 1-based pixels. Planes sum to the light within 10.1 px.
@@ -137,9 +126,7 @@ def psf_cube(detector: int, optics: Optics) -> NDArray[np.float32]:
     y, x = (grid.ravel() for grid in np.meshgrid(centres, centres, indexing="ij"))
     edges = (np.arange(CUBE_SIDE + 1) - 0.5 * CUBE_SIDE) / CUBE_OVERSAMPLING
     edges = np.broadcast_to(edges, (x.size, edges.size))
-    cube = _integrals(components(detector, x, y, optics), edges, edges).astype(np.float32)
-    cube.flags.writeable = False
-    return cube
+    return _integrals(components(detector, x, y, asymmetry), edges, edges).astype(np.float32)
 
 
 def epsf_zones(detector: int) -> tuple[int, int]:
@@ -147,8 +134,7 @@ def epsf_zones(detector: int) -> tuple[int, int]:
     return (11, 41) if detector == 3 else (21, 21)
 
 
-@lru_cache(maxsize=18)
-def epsf_table(detector: int, optics: Optics) -> tuple[Floats, Floats, Floats]:
+def epsf_table(detector: int, asymmetry: float) -> tuple[Floats, Floats, Floats]:
     """The QR3 effective PSF: zone centres ``x, y`` (0-based px) and samples ``(zones, 33, 33)``.
 
     A sample is the light in a native pixel centred there, divided by 25; rows are x-fast.
@@ -160,7 +146,7 @@ def epsf_table(detector: int, optics: Optics) -> tuple[Floats, Floats, Floats]:
             (np.arange(ny) + 0.5) * FRAME / ny - 0.5, (np.arange(nx) + 0.5) * FRAME / nx - 0.5, indexing="ij"
         )
     )
-    parts = components(detector, x, y, optics)
+    parts = components(detector, x, y, asymmetry)
     centres = (np.arange(EPSF_SIDE) - EPSF_SIDE // 2) / EPSF_OVERSAMPLING
     total = np.zeros((x.size, EPSF_SIDE, EPSF_SIDE))
     for index in range(parts.weight.shape[0]):

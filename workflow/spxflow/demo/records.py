@@ -8,7 +8,6 @@ processing) and the identifiers of planes and observations (UUIDs made from the 
 from __future__ import annotations
 
 import datetime
-import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -64,9 +63,8 @@ class Record:
 
     @property
     def release_date(self) -> str:
-        year, day = map(int, re.findall(r"-(\d{4})-(\d{3})$", self.file.version)[0])
-        date = datetime.date(year, 1, 1) + datetime.timedelta(days=day - 1 + 40)
-        return f"{date.isoformat()} 19:52:50"
+        date = datetime.datetime.strptime(self.file.version[-8:], "%Y-%j") + datetime.timedelta(days=40)
+        return f"{date:%Y-%m-%d} 19:52:50"
 
 
 def records_of(files: Iterable[ArchiveFile]) -> Iterator[Record]:

@@ -14,12 +14,10 @@ import numpy as np
 from spxflow.demo import level2
 from spxflow.demo.calibration import CalibrationFile, calibration_files
 from spxflow.demo.exposures import Exposure, cloverleaf_exposures, survey_exposures
-from spxflow.demo.frames import WHOLE, Camera, Window, sources_seen, spiked_in
-from spxflow.demo.geometry import FRAME, frame_outlines
+from spxflow.demo.frames import WHOLE, Camera, sources_seen, spiked_in
+from spxflow.demo.geometry import FRAME, Window, frame_outlines
 from spxflow.demo.instrument import DETECTORS, key_of
-from spxflow.demo.layout import Kept, Layout, layout_of
-from spxflow.demo.optics import Optics
-from spxflow.demo.sky import Sky, truth_sources
+from spxflow.demo.sky import KINDS, Sky, truth_sources
 
 Position = tuple[float, float]
 
@@ -73,7 +71,6 @@ class Scenario:
     files: Mapping[str, ArchiveFile] = field(repr=False)
     sky: Sky = field(repr=False)
     camera: Camera
-    _kept: Kept = field(default_factory=lambda: Kept(2 * FRAME * FRAME), repr=False, compare=False)
 
     def sky_to_pixel(self, file: ArchiveFile, ra_deg: float, dec_deg: float) -> tuple[float, float]:
         """0-based pixel of the whole frame that sees a position (degrees), distortion included."""
@@ -88,10 +85,6 @@ class Scenario:
     def calibration(self) -> Mapping[str, CalibrationFile]:
         """Calibration products by path, next to the Level-2 files."""
         return MappingProxyType(calibration_files(self.camera))
-
-    def layout(self, file: ArchiveFile) -> Layout:
-        """The whole file as something with a ``size`` from which byte ranges are read; cheap for small ranges."""
-        return layout_of(file.exposure, self.sky, self.camera, self._kept)
 
     def truth(self) -> list[dict[str, object]]:
         """Truth table: a row for each file and source that its detector sees."""
@@ -167,11 +160,16 @@ class Recipe:
     stars_per_deg2: float = 5000.0
     clear_px: float = 8.0
     asymmetry: float = 1.0
-    registration_px: tuple[float, float] = (0.0, 0.0)
     noise_scale: float = 1.0
     unflagged_nan_fraction: float = 0.0
     gain_error: bool = False
     flaw_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind: got {self.kind!r}, takes {', '.join(KINDS)}")
+        if not self.slews_per_day > 0.0:
+            raise ValueError(f"slews_per_day: got {self.slews_per_day}, takes a number above 0")
 
 
 RECIPES = {
@@ -240,7 +238,7 @@ def load(name: str, **overrides: object) -> Scenario:
         sky=Sky(target.ra_deg, target.dec_deg, sources, recipe.seed, recipe.stars_per_deg2, recipe.clear_px),
         camera=Camera(
             seed=recipe.seed,
-            optics=Optics(recipe.asymmetry, recipe.registration_px),
+            asymmetry=recipe.asymmetry,
             noise_scale=recipe.noise_scale,
             unflagged_nan_fraction=recipe.unflagged_nan_fraction,
             gain_error=recipe.gain_error,

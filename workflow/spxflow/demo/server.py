@@ -16,25 +16,28 @@ import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from spxflow.demo import web
 from spxflow.demo.catalogue import Catalogue
 from spxflow.demo.datalink import DatalinkService
 from spxflow.demo.faults import Fault, FaultPlan, without_hdu
-from spxflow.demo.holdings import Holdings, Scenario
+from spxflow.demo.holdings import Holdings
 from spxflow.demo.images import FITS, ImageService
 from spxflow.demo.sia import SiaService
 from spxflow.demo.tap import TapService
 from spxflow.demo.traffic import LoggedRequest, Traffic
 from spxflow.demo.web import Addresses, Limits, RefusalError, Request, Response
+
+if TYPE_CHECKING:
+    from spxflow.demo.scenario import Scenario
 
 CONTROL = "/_control"
 _CHUNK = 65536
@@ -62,8 +65,6 @@ class Options:
         File that gets one JSON line a request.
     control
         Whether ``/_control`` is answered.
-    verbose
-        Whether requests are reported on standard error.
     """
 
     port: int = 0
@@ -73,15 +74,10 @@ class Options:
     ingested_before: int | None = None
     request_log: Path | None = None
     control: bool = False
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        if self.advertise not in ("irsa", "self"):
-            raise ValueError(f"advertise takes irsa or self, not {self.advertise!r}")
 
 
 class _Server(ThreadingHTTPServer):
-    """Threads that end with the process, no name look-ups, no noise about clients that leave."""
+    """Threads that end with the process, no name look-ups."""
 
     daemon_threads = True
     block_on_close = False
@@ -92,9 +88,6 @@ class _Server(ThreadingHTTPServer):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _IN_FLIGHT)
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", self.server_address[1]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        traceback.print_exc()
 
 
 class Archive:
@@ -154,37 +147,14 @@ class Archive:
         """All requests so far, in the order in which answers ended."""
         return self.traffic.requests
 
-    def set_faults(self, faults: FaultPlan | Mapping[str, Any]) -> None:
-        """A new plan of faults; attempts count anew."""
-        self.faults = faults if isinstance(faults, FaultPlan) else FaultPlan.parse(faults)
+    def set_faults(self, faults: Mapping[str, Any]) -> None:
+        """A new plan of faults, as JSON; attempts count anew."""
+        self.faults = FaultPlan.parse(faults)
         self.traffic.forget_attempts()
 
-    def publish(self, ingested_before: int | None) -> None:
-        """Show the files whose ``ingested`` index is below this; ``None``: all."""
-        self.holdings.publish(ingested_before)
-
-    def hide(self, paths: Iterable[str]) -> None:
-        """Take files out of listings and storage, as if they had never been ingested."""
-        self.holdings.hide(paths)
-
-    def show(self, paths: Iterable[str]) -> None:
-        """Undo :meth:`hide`."""
-        self.holdings.show(paths)
-
-    def remove(self, path: str) -> None:
-        """Lose a file: still listed, no longer there."""
-        self.holdings.remove(path)
-
-    def replace(self, path: str, content: bytes) -> None:
-        """Answer requests for a file, whole or cutout, with this content."""
-        self.holdings.replace(path, content)
-
-    def restore(self, path: str) -> None:
-        """Undo :meth:`remove` and :meth:`replace`."""
-        self.holdings.restore(path)
-
     def _control(self, request: Request) -> Response:
-        """Changes from another process, a JSON object of methods above with their argument.
+        """Changes from another process: a JSON object of methods of :class:`Holdings` with their argument, ``faults``
+        and ``forget``.
 
         ``replace`` takes ``{"path": ..., "base64": ...}``; the answer is the traffic so far.
         """
@@ -198,12 +168,12 @@ class Archive:
     def _change(self, changes: Mapping[str, Any]) -> None:
         actions: dict[str, Callable[[Any], None]] = {
             "faults": self.set_faults,
-            "publish": self.publish,
-            "hide": self.hide,
-            "show": self.show,
-            "remove": self.remove,
-            "restore": self.restore,
-            "replace": lambda new: self.replace(new["path"], base64.b64decode(new["base64"])),
+            "publish": self.holdings.publish,
+            "hide": self.holdings.hide,
+            "show": self.holdings.show,
+            "remove": self.holdings.remove,
+            "restore": self.holdings.restore,
+            "replace": lambda new: self.holdings.replace(new["path"], base64.b64decode(new["base64"])),
             "forget": lambda _: self.traffic.forget(),
         }
         if unknown := set(changes) - set(actions):
@@ -213,24 +183,19 @@ class Archive:
 
 
 @contextmanager
-def running(
-    scenario: Scenario | str, faults: FaultPlan | Mapping[str, Any] | None = None, **options: Any
-) -> Iterator[Archive]:
+def running(scenario: Scenario, faults: Mapping[str, Any] | None = None, **options: Any) -> Iterator[Archive]:
     """An archive in this process, for the length of the block.
 
     Parameters
     ----------
     scenario
-        A simulated sky, or its name.
+        A simulated sky.
     faults
-        What goes wrong, as a plan or as its JSON (:meth:`FaultPlan.parse`).
+        What goes wrong, as the JSON of a plan (:meth:`FaultPlan.parse`).
     options
         Fields of :class:`Options`.
     """
-    from spxflow.demo.scenario import load
-
-    plan = FaultPlan.parse(faults) if isinstance(faults, Mapping) else faults
-    archive = Archive(load(scenario) if isinstance(scenario, str) else scenario, plan, Options(**options))
+    archive = Archive(scenario, FaultPlan.parse(faults or {}), Options(**options))
     try:
         yield archive
     finally:
@@ -273,20 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        if self.server.archive.options.verbose:
-            super().log_message(format, *args)
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_HEAD(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def do_DELETE(self) -> None:
-        self._serve()
+        """Nothing: :class:`Traffic` keeps the log."""
 
     def _serve(self) -> None:
         url = urlsplit(self.path)
@@ -297,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         kind = kind_of(path, url.query)
         started = self.traffic.now()
-        concurrency = self.traffic.begin(self.open_connection, kind)
+        self.traffic.begin(self.open_connection, kind)
         fault = None
         try:
             request = self._read_request(path, url.query)
@@ -319,11 +271,12 @@ class _Handler(BaseHTTPRequestHandler):
                 time=started,
                 seconds=self.traffic.now() - started,
                 client_port=self.client_address[1],
-                concurrency=concurrency,
                 fault=None if fault is None else fault.kind,
                 byte_range=self.headers.get("Range"),
             )
             self.traffic.end(self.open_connection, entry)
+
+    do_GET = do_HEAD = do_POST = do_DELETE = _serve  # noqa: N815
 
     def _read_request(self, path: str, query: str) -> Request:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -336,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif content_type.startswith("application/x-www-form-urlencoded"):
             parameters |= web.parse_parameters(body.decode("utf-8", "replace"))
         host = self.headers.get("Host") or f"127.0.0.1:{self.server.server_port}"
-        return Request(self.command, path, query, self.headers, f"http://{host}", parameters, uploads, body)
+        return Request(self.command, path, self.headers, f"http://{host}", parameters, uploads, body)
 
     def _answer(self, request: Request, fault: Fault | None) -> None:
         archive = self.server.archive
@@ -366,22 +319,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         body = b"" if self.command == "HEAD" else response.body
         rate = self.server.archive.faults.bytes_per_s
-        kind = None if fault is None else fault.kind
-        if fault is None or kind not in ("reset", "truncated", "stall", "drip"):
+        if fault is None:
             self._send(body, rate)
-        elif kind == "drip":
-            self._send(body, fault.bytes_per_s)
         else:
             cut = int(len(body) * fault.sent_fraction)
-            self._send(body[:cut], rate)
-            if kind == "reset":
+            self._send(body[:cut], fault.bytes_per_s if fault.kind == "drip" else rate)
+            if fault.kind == "reset":
                 self._reset()
                 return
-            if kind == "truncated":
+            if fault.kind == "truncated":
                 self.close_connection = True
                 return
-            time.sleep(fault.seconds)
-            self._send(body[cut:], rate)
+            if fault.kind == "stall":
+                time.sleep(fault.seconds)
+                self._send(body[cut:], rate)
         self.complete = True
 
     def _send(self, content: bytes, bytes_per_s: float | None) -> None:

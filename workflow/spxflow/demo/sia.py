@@ -7,9 +7,8 @@ Known from a real answer: the columns, their order and number formats; in CSV th
 from __future__ import annotations
 
 import hashlib
-import html
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +23,12 @@ DESCRIPTION = "Caltech/IPAC-IRSA IVOA Simple Image Access v2 Service"
 _FAULT = "UsageFault: BAD_REQUEST: "
 
 
-class SiaError(ValueError):
-    """A search that cannot be done; the text says why."""
-
-
 @dataclass(frozen=True)
 class Column:
     """A column of the answer: what it holds for a record, and how it is written."""
 
     name: str
-    value: Callable[[Record, Addresses], Any]
+    value: Any = None  # the same for all records, or a function of the record and the addresses
     form: str = "s"
     unit: str = ""
     ucd: str = ""
@@ -44,76 +39,66 @@ class Column:
         return Field(self.name, datatype, self.unit, self.ucd)
 
     def text(self, record: Record, addresses: Addresses) -> str | None:
-        value = self.value(record, addresses)
+        value = self.value(record, addresses) if callable(self.value) else self.value
         return None if value is None else format(value, self.form)
 
 
-def _fixed(value: Any) -> Callable[[Record, Addresses], Any]:
-    return lambda record, addresses: value
-
-
-def _of(part: Callable[[Record], Any]) -> Callable[[Record, Addresses], Any]:
-    return lambda record, addresses: part(record)
-
-
-def _cloud_access(record: Record) -> str:
+def _cloud_access(record: Record, _: Addresses) -> str:
     return f'{{"aws": {{"bucket_name": "{BUCKET}", "key":"{record.file.path}", "region": "{REGION}"}}}}'
 
 
-_NOTHING = _fixed(None)
-
 COLUMNS: tuple[Column, ...] = (
-    Column("s_ra", _of(lambda r: r.file.center[0]), ".17g", "deg", "pos.eq.ra"),
-    Column("s_dec", _of(lambda r: r.file.center[1]), ".17g", "deg", "pos.eq.dec"),
-    Column("facility_name", _fixed("SPHEREx")),
-    Column("instrument_name", _fixed("SPHEREx")),
-    Column("dataproduct_subtype", _fixed("science")),
-    Column("calib_level", _fixed(2), "d"),
-    Column("dataproduct_type", _fixed("image")),
-    Column("energy_bandpassname", _of(lambda r: f"SPHEREx-{r.band}")),
-    Column("energy_emband", _fixed("Infrared")),
-    Column("obs_id", _of(lambda r: r.file.obs_id), ucd="meta.id"),
-    Column("s_resolution", _fixed(3.075), "f", "arcsec"),
-    Column("em_min", _of(lambda r: r.file.wavelength_min_m), ".5e", "m", "em.wl;stat.min"),
-    Column("em_max", _of(lambda r: r.file.wavelength_max_m), ".5e", "m", "em.wl;stat.max"),
-    Column("em_res_power", _of(lambda r: r.resolving_power), "f"),
-    Column("proposal_title", _fixed("SPHEREx LVF Survey Data")),
+    Column("s_ra", lambda r, _: r.file.center[0], ".17g", "deg", "pos.eq.ra"),
+    Column("s_dec", lambda r, _: r.file.center[1], ".17g", "deg", "pos.eq.dec"),
+    Column("facility_name", "SPHEREx"),
+    Column("instrument_name", "SPHEREx"),
+    Column("dataproduct_subtype", "science"),
+    Column("calib_level", 2, "d"),
+    Column("dataproduct_type", "image"),
+    Column("energy_bandpassname", lambda r, _: f"SPHEREx-{r.band}"),
+    Column("energy_emband", "Infrared"),
+    Column("obs_id", lambda r, _: r.file.obs_id, ucd="meta.id"),
+    Column("s_resolution", 3.075, "f", "arcsec"),
+    Column("em_min", lambda r, _: r.file.wavelength_min_m, ".5e", "m", "em.wl;stat.min"),
+    Column("em_max", lambda r, _: r.file.wavelength_max_m, ".5e", "m", "em.wl;stat.max"),
+    Column("em_res_power", lambda r, _: r.resolving_power, "f"),
+    Column("proposal_title", "SPHEREx LVF Survey Data"),
     Column("access_url", lambda r, addresses: addresses.image(r.file.path), ucd="meta.ref.url"),
-    Column("access_format", _fixed("image/fits"), ucd="meta.code.mime"),
-    Column("access_estsize", _of(lambda r: r.size_kb), "d", "kbyte"),
-    Column("t_exptime", _fixed(XPOSURE_S), "f", "s"),
-    Column("s_region", _of(lambda r: r.region), ucd="pos.outline;obs.field"),
-    Column("obs_collection", _of(lambda r: r.collection)),
-    Column("obs_intent", _fixed("science")),
-    Column("algorithm_name", _fixed("exposure")),
-    Column("facility_keywords", _NOTHING),
-    Column("instrument_keywords", _NOTHING),
-    Column("environment_photometric", _NOTHING),
-    Column("proposal_id", _NOTHING),
-    Column("proposal_pi", _NOTHING),
-    Column("proposal_project", _fixed("SPHEREx")),
-    Column("target_name", _of(lambda r: r.file.target_id)),
-    Column("target_type", _fixed("field")),
-    Column("target_standard", _fixed(0), "d"),
-    Column("target_moving", _fixed(0), "d"),
-    Column("target_keywords", _NOTHING),
-    Column("obs_release_date", _of(lambda r: r.release_date)),
-    Column("s_xel1", _fixed(2040), "d"),
-    Column("s_xel2", _fixed(2040), "d"),
-    Column("s_pixel_scale", _fixed(6.15), "f", "arcsec"),
-    Column("position_timedependent", _fixed(0), "d"),
-    Column("t_min", _of(lambda r: r.file.mjd_begin), ".6f", "d", "time.start;obs.exposure"),
-    Column("t_max", _of(lambda r: r.file.mjd_end), ".6f", "d", "time.end;obs.exposure"),
-    Column("t_resolution", _NOTHING, "f", "s"),
-    Column("t_xel", _NOTHING, "d"),
-    Column("obs_publisher_did", _of(lambda r: r.publisher_did), ucd="meta.ref.ivoid"),
-    Column("s_fov", _fixed(3.485), ".17g", "deg"),
-    Column("em_xel", _NOTHING, "d"),
-    Column("pol_states", _NOTHING),
-    Column("pol_xel", _NOTHING, "d"),
-    Column("cloud_access", _of(_cloud_access)),
-    Column("o_ucd", _NOTHING),
-    Column("upload_row_id", _fixed(1), "d"),
+    Column("access_format", "image/fits", ucd="meta.code.mime"),
+    Column("access_estsize", lambda r, _: r.size_kb, "d", "kbyte"),
+    Column("t_exptime", XPOSURE_S, "f", "s"),
+    Column("s_region", lambda r, _: r.region, ucd="pos.outline;obs.field"),
+    Column("obs_collection", lambda r, _: r.collection),
+    Column("obs_intent", "science"),
+    Column("algorithm_name", "exposure"),
+    Column("facility_keywords"),
+    Column("instrument_keywords"),
+    Column("environment_photometric"),
+    Column("proposal_id"),
+    Column("proposal_pi"),
+    Column("proposal_project", "SPHEREx"),
+    Column("target_name", lambda r, _: r.file.target_id),
+    Column("target_type", "field"),
+    Column("target_standard", 0, "d"),
+    Column("target_moving", 0, "d"),
+    Column("target_keywords"),
+    Column("obs_release_date", lambda r, _: r.release_date),
+    Column("s_xel1", 2040, "d"),
+    Column("s_xel2", 2040, "d"),
+    Column("s_pixel_scale", 6.15, "f", "arcsec"),
+    Column("position_timedependent", 0, "d"),
+    Column("t_min", lambda r, _: r.file.mjd_begin, ".6f", "d", "time.start;obs.exposure"),
+    Column("t_max", lambda r, _: r.file.mjd_end, ".6f", "d", "time.end;obs.exposure"),
+    Column("t_resolution", None, "f", "s"),
+    Column("t_xel", None, "d"),
+    Column("obs_publisher_did", lambda r, _: r.publisher_did, ucd="meta.ref.ivoid"),
+    Column("s_fov", 3.485, ".17g", "deg"),
+    Column("em_xel", None, "d"),
+    Column("pol_states"),
+    Column("pol_xel", None, "d"),
+    Column("cloud_access", _cloud_access),
+    Column("o_ucd"),
+    Column("upload_row_id", 1, "d"),
 )
 
 
@@ -124,18 +109,15 @@ def _interval(name: str, value: str) -> tuple[float, float]:
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 2) or any(map(math.isnan, numbers)) or numbers[0] > numbers[-1]:
-        raise SiaError(f"{name} takes one value or a lower and an upper one, not {value[:40]!r}")
+        raise ValueError(f"{name} takes one value or a lower and an upper one, not {value[:40]!r}")
     return numbers[0], numbers[-1]
 
 
 def _shape(value: str) -> sphere.Shape:
     kind = value.split(maxsplit=1)[0].upper() if value.strip() else ""
     if kind not in ("CIRCLE", "POLYGON"):
-        raise SiaError(f"POS takes a circle or a polygon, not {value[:40]!r}")
-    try:
-        return sphere.parse_shape(value)
-    except ValueError as error:
-        raise SiaError(str(error)) from None
+        raise ValueError(f"POS takes a circle or a polygon, not {value[:40]!r}")
+    return sphere.parse_shape(value)
 
 
 def search(records: Iterable[Record], request: Request) -> list[Record]:
@@ -166,17 +148,6 @@ def csv_text(records: Iterable[Record], addresses: Addresses) -> str:
     return "\n".join([*lines, ""])
 
 
-def _html_text(records: Iterable[Record], addresses: Addresses) -> str:
-    head = "".join(f"<th>{column.name}</th>" for column in COLUMNS)
-    rows = "".join(
-        "<tr>"
-        + "".join(f"<td>{html.escape(column.text(record, addresses) or '')}</td>" for column in COLUMNS)
-        + "</tr>\n"
-        for record in records
-    )
-    return f"<!DOCTYPE html><html><body><table><tr>{head}</tr>\n{rows}</table></body></html>"
-
-
 class SiaService:
     """Everything under ``/SIA``."""
 
@@ -204,10 +175,8 @@ class SiaService:
         found = found[:limit]
         if form in ("CSV", "TEXT/CSV"):
             return Response(csv_text(found, self._addresses).encode(), "text/csv; charset=utf-8; header=present")
-        if form in ("HTML", "TEXT/HTML"):
-            return Response(_html_text(found, self._addresses).encode(), "text/html; charset=utf-8")
         if form not in ("VOTABLE", VOTABLE.upper(), "TEXT/XML"):
-            raise SiaError(f"unknown RESPONSEFORMAT {form[:40]!r}")
+            raise ValueError(f"unknown RESPONSEFORMAT {form[:40]!r}")
         rows = [[column.text(record, self._addresses) for column in COLUMNS] for record in found]
         table = votable.results([column.field for column in COLUMNS], rows, overflow)
         return Response(votable.document(table, description=DESCRIPTION), VOTABLE)

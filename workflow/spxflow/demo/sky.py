@@ -1,8 +1,7 @@
 """The simulated sky: sources of known spectrum, and the field stars between them.
 
 Flux densities in µJy. What a pixel at wavelength λ with bandwidth b sees of a source is the mean of its flux
-density over [λ - b/2, λ + b/2]: :meth:`Spectra.band_mean`, the one definition that both the images and the truth
-table use.
+density over [λ - b/2, λ + b/2]: :func:`band_mean`, the one definition that both the images and the truth table use.
 """
 
 from __future__ import annotations
@@ -57,32 +56,27 @@ _SHAPES = {
 KINDS = tuple(_SHAPES)
 
 
-class Spectra:
-    """Spectra on a 1 nm grid, normalised at 2 µm, constant within each nanometre."""
-
-    def __init__(self) -> None:
-        middle = _GRID_START_UM + (np.arange(_GRID_SIZE) + 0.5) * _GRID_STEP_UM
-        values = np.stack([shape(middle) / shape(np.array([REFERENCE_UM]))[0] for shape in _SHAPES.values()])
-        cumulative = np.cumsum(values, axis=1) * _GRID_STEP_UM
-        self._integral = np.concatenate([np.zeros((len(KINDS), 1)), cumulative], axis=1)
-
-    def _integral_to(self, kind: NDArray[np.intp], wavelength_um: Floats) -> Floats:
-        position = np.clip((wavelength_um - _GRID_START_UM) / _GRID_STEP_UM, 0.0, _GRID_SIZE - 1e-6)
-        index = np.floor(position).astype(np.intp)
-        below = self._integral[kind, index]
-        return below + (position - index) * (self._integral[kind, index + 1] - below)
-
-    def band_mean(self, kind: ArrayLike, wavelength_um: ArrayLike, bandwidth_um: ArrayLike) -> Floats:
-        """Mean flux density over a rectangular band, relative to the flux density at 2 µm."""
-        kind = np.asarray(kind, dtype=np.intp)
-        middle, half = np.asarray(wavelength_um, dtype=float), 0.5 * np.asarray(bandwidth_um, dtype=float)
-        return (self._integral_to(kind, middle + half) - self._integral_to(kind, middle - half)) / (2.0 * half)
-
-
 @lru_cache(maxsize=1)
-def spectra() -> Spectra:
-    """The spectra all scenarios share."""
-    return Spectra()
+def _integrals() -> Floats:
+    """Integrals from the start of a grid of 1 nm of the spectra, normalised at 2 µm, constant within each nanometre."""
+    middle = _GRID_START_UM + (np.arange(_GRID_SIZE) + 0.5) * _GRID_STEP_UM
+    values = np.stack([shape(middle) / shape(np.array([REFERENCE_UM]))[0] for shape in _SHAPES.values()])
+    cumulative = np.cumsum(values, axis=1) * _GRID_STEP_UM
+    return np.concatenate([np.zeros((len(KINDS), 1)), cumulative], axis=1)
+
+
+def _integral_to(kind: NDArray[np.intp], wavelength_um: Floats) -> Floats:
+    position = np.clip((wavelength_um - _GRID_START_UM) / _GRID_STEP_UM, 0.0, _GRID_SIZE - 1e-6)
+    index = np.floor(position).astype(np.intp)
+    below = _integrals()[kind, index]
+    return below + (position - index) * (_integrals()[kind, index + 1] - below)
+
+
+def band_mean(kind: ArrayLike, wavelength_um: ArrayLike, bandwidth_um: ArrayLike) -> Floats:
+    """Mean flux density over a rectangular band, relative to the flux density at 2 µm."""
+    kind = np.asarray(kind, dtype=np.intp)
+    middle, half = np.asarray(wavelength_um, dtype=float), 0.5 * np.asarray(bandwidth_um, dtype=float)
+    return (_integral_to(kind, middle + half) - _integral_to(kind, middle - half)) / (2.0 * half)
 
 
 @dataclass(frozen=True)

@@ -158,11 +158,6 @@ def intersects(a: Shape, b: Shape) -> bool:
     return b.covers(a.vertices[0]) or a.covers(b.vertices[0]) or _outlines_cross(a, b)
 
 
-def distance_deg(a: Shape, b: Shape) -> float:
-    """Great-circle distance of two centres, degrees."""
-    return math.degrees(separation(a.center, b.center))
-
-
 def shape_text(kind: str, numbers: Iterable[float]) -> str:
     """The text of a shape, numbers in their shortest exact form."""
     return " ".join([kind, "ICRS", *(repr(float(number)) for number in numbers)])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from spxflow.demo import vosi, votable
-from spxflow.demo.adql import AdqlError
+from spxflow.demo import adql, vosi, votable
 from spxflow.demo.catalogue import Answer, Catalogue
 from spxflow.demo.uws import JobError, Jobs
 from spxflow.demo.web import VOTABLE, Limits, RefusalError, Request, Response
@@ -18,7 +17,7 @@ _CSV_NAMES = ("csv", "text/csv")
 class TapService:
     """Everything under ``/TAP``."""
 
-    def __init__(self, catalogue: Catalogue, limits: Limits, join_fails: bool = True) -> None:
+    def __init__(self, catalogue: Catalogue, limits: Limits, join_fails: bool) -> None:
         self._catalogue = catalogue
         self._limits = limits
         self._join_fails = join_fails
@@ -46,13 +45,15 @@ class TapService:
         try:
             form = request.get("RESPONSEFORMAT") or request.get("FORMAT")
             if form.lower().split(";")[0] not in _VOTABLE_NAMES + _CSV_NAMES:
-                raise AdqlError(f"unknown output format: {form[:40]!r}")
+                raise ValueError(f"unknown output format: {form[:40]!r}")
             if request.get("LANG", "ADQL").upper().split("-")[0] != "ADQL":
-                raise AdqlError(f"unknown query language: {request.get('LANG')[:40]!r}")
-            if not request.get("QUERY").strip():
-                raise AdqlError("parameter QUERY is missing")
-            rows = self._limits.rows(request.get("MAXREC"))
-            answer = self._catalogue.query(request.get("QUERY"), _uploads(request), rows, self._join_fails)
+                raise ValueError(f"unknown query language: {request.get('LANG')[:40]!r}")
+            query = request.get("QUERY")
+            if not query.strip():
+                raise ValueError("parameter QUERY is missing")
+            if self._join_fails and adql.fails_in_join(query):
+                raise ValueError("function st_covers(character varying, geography) does not exist")
+            answer = self._catalogue.query(query, _uploads(request), self._limits.rows(request.get("MAXREC")))
         except ValueError as error:
             message = f"UsageFault: BAD_REQUEST: {error}"
             document = votable.error_document(message, "Table Access Protocol service of the local archive")
@@ -69,9 +70,9 @@ def _uploads(request: Request) -> dict[str, bytes]:
         name, _, address = item.partition(",")
         scheme, _, file_name = address.partition(":")
         if scheme != "param":
-            raise AdqlError(f"only uploads with the request are read (name,param:file), not {item[:80]!r}")
+            raise ValueError(f"only uploads with the request are read (name,param:file), not {item[:80]!r}")
         if file_name not in request.uploads:
-            raise AdqlError(f"no file {file_name[:80]!r} came with the request")
+            raise ValueError(f"no file {file_name[:80]!r} came with the request")
         tables[name] = request.uploads[file_name]
     return tables
 

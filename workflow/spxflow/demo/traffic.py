@@ -24,8 +24,7 @@ class LoggedRequest:
 
     ``status`` is 0 when the connection was cut before an answer; ``bytes_sent`` counts the body as
     far as it was handed to the connection; ``complete`` tells whether that was all of it; ``time``
-    is in seconds since the server started, ``concurrency`` the number of requests in progress
-    when this one came, itself included.
+    is in seconds since the server started.
     """
 
     method: str
@@ -38,7 +37,6 @@ class LoggedRequest:
     time: float
     seconds: float
     client_port: int
-    concurrency: int
     fault: str | None
     byte_range: str | None
 
@@ -72,10 +70,9 @@ class _Gauge:
         self.now: Counter[str] = Counter()
         self.highest: Counter[str] = Counter()
 
-    def add(self, kind: str) -> int:
+    def add(self, kind: str) -> None:
         self.now[kind] += 1
         self.highest[kind] = max(self.highest[kind], self.now[kind])
-        return self.now[kind]
 
     def remove(self, kind: str) -> None:
         self.now[kind] -= 1
@@ -116,19 +113,19 @@ class Traffic:
         with self._changed:
             self._drop(connection)
 
-    def begin(self, connection: Connection, kind: str) -> int:
-        """A request has come; returns the number of those in progress."""
+    def begin(self, connection: Connection, kind: str) -> None:
+        """A request has come."""
         with self._changed:
             self._drop_left()
             self._unlogged += 1
             if connection not in self._open:
-                return self._in_progress.now[ALL]
+                return
             if kind not in connection.kinds:
                 connection.kinds.add(kind)
                 self._connections.add(kind)
             connection.current = kind
             self._in_progress.add(kind)
-            return self._in_progress.add(ALL)
+            self._in_progress.add(ALL)
 
     def end(self, connection: Connection, request: LoggedRequest) -> None:
         """A request is done with."""

@@ -6,26 +6,18 @@ import datetime
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from xml.sax.saxutils import escape, quoteattr
 
-from spxflow.demo.web import RefusalError, Request, Response
+from spxflow.demo.web import RefusalError, Request, Response, error_page, xml
 
 _LONGEST_WAIT_S = 60.0
-_LIFETIME = datetime.timedelta(days=3)
 _FINISHED = ("COMPLETED", "ERROR", "ABORTED")
-_OPENING = (
-    '<?xml version="1.0" encoding="UTF-8"?><uws:{tag} xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" '
-    'xmlns:xlink="http://www.w3.org/1999/xlink" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" version="1.1">'
+_NAMESPACES = (
+    'xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" version="1.1"'
 )
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
-
-
-def _date(moment: datetime.datetime | None) -> str:
-    return "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 class JobError(Exception):
@@ -43,24 +35,16 @@ class Job:
         self.id = secrets.token_hex(8)
         self.request = request
         self.phase = "PENDING"
-        self.created = _now()
-        self.started: datetime.datetime | None = None
-        self.ended: datetime.datetime | None = None
-        self.duration_s = 600
+        self.created = datetime.datetime.now(datetime.UTC)
         self.outcome: Response | None = None
         self.message = ""
         self._changed = threading.Condition()
 
     def enter(self, phase: str) -> None:
         with self._changed:
-            if self.phase in _FINISHED:
-                return
-            self.phase = phase
-            if phase == "EXECUTING":
-                self.started = _now()
-            if phase in _FINISHED:
-                self.ended = _now()
-            self._changed.notify_all()
+            if self.phase not in _FINISHED:
+                self.phase = phase
+                self._changed.notify_all()
 
     def run(self, work: Callable[[Request], Response]) -> None:
         """Do the work; what it raises is the job's error."""
@@ -69,9 +53,11 @@ class Job:
             self.outcome = work(self.request)
         except JobError as error:
             self.outcome, self.message = error.document, str(error)
-            self.enter("ERROR")
-        else:
-            self.enter("COMPLETED")
+        except Exception:
+            traceback.print_exc()
+            self.message = "the local archive failed; see its standard error"
+            self.outcome = error_page(500, self.message)
+        self.enter("ERROR" if self.message else "COMPLETED")
 
     def wait(self, seconds: float) -> None:
         """Until the phase changes, at most so long; a job at rest does not change by waiting."""
@@ -81,19 +67,8 @@ class Job:
             while self.phase == phase and phase in ("QUEUED", "EXECUTING") and time.monotonic() < deadline:
                 self._changed.wait(deadline - time.monotonic())
 
-    def add_parameters(self, request: Request) -> None:
-        self.request = Request(
-            method=request.method,
-            path=request.path,
-            query="",
-            headers=self.request.headers,
-            own_url=self.request.own_url,
-            parameters={**self.request.parameters, **request.parameters},
-            uploads={**self.request.uploads, **request.uploads},
-        )
-
     def document(self) -> Response:
-        """The job's description."""
+        """The job's description, with the elements that a client or the schema wants."""
         address = f"{self.request.own_url}/TAP/async/{self.id}"
         parameters = "".join(
             f"<uws:parameter id={quoteattr(name.lower())}>{escape(value)}</uws:parameter>"
@@ -106,25 +81,13 @@ class Job:
         if self.phase == "ERROR":
             message = f"<uws:message>{escape(self.message)}</uws:message>"
             error = f'<uws:errorSummary type="fatal" hasDetail="true">{message}</uws:errorSummary>'
-        return _xml(
-            _OPENING.format(tag="job")
-            + f'<uws:jobId>{self.id}</uws:jobId><uws:ownerId xsi:nil="true"/><uws:phase>{self.phase}</uws:phase>'
-            + '<uws:quote xsi:nil="true"/>'
-            + f"<uws:creationTime>{_date(self.created)}</uws:creationTime>"
-            + _optional("startTime", _date(self.started))
-            + _optional("endTime", _date(self.ended))
-            + f"<uws:executionDuration>{self.duration_s}</uws:executionDuration>"
-            + f"<uws:destruction>{_date(self.created + _LIFETIME)}</uws:destruction>"
-            + f"<uws:parameters>{parameters}</uws:parameters><uws:results>{results}</uws:results>{error}</uws:job>"
+        return xml(
+            f'<uws:job {_NAMESPACES}><uws:jobId>{self.id}</uws:jobId><uws:ownerId xsi:nil="true"/>'
+            f"<uws:phase>{self.phase}</uws:phase><uws:creationTime>{self.created:%Y-%m-%dT%H:%M:%SZ}</uws:creationTime>"
+            '<uws:startTime xsi:nil="true"/><uws:endTime xsi:nil="true"/>'
+            '<uws:executionDuration>0</uws:executionDuration><uws:destruction xsi:nil="true"/>'
+            f"<uws:parameters>{parameters}</uws:parameters><uws:results>{results}</uws:results>{error}</uws:job>"
         )
-
-
-def _optional(tag: str, text: str) -> str:
-    return f"<uws:{tag}>{text}</uws:{tag}>" if text else f'<uws:{tag} xsi:nil="true"/>'
-
-
-def _xml(text: str) -> Response:
-    return Response(text.encode(), "text/xml; charset=utf-8")
 
 
 class Jobs:
@@ -149,7 +112,10 @@ class Jobs:
         if request.method == "POST":
             return self._change(job, request)
         if request.get("WAIT"):
-            seconds = float(request.get("WAIT"))
+            try:
+                seconds = int(request.get("WAIT"))
+            except ValueError:
+                raise RefusalError(400, "WAIT takes a number of seconds") from None
             job.wait(_LONGEST_WAIT_S if seconds < 0 else min(seconds, _LONGEST_WAIT_S))
         return self._show(job, resource)
 
@@ -160,40 +126,27 @@ class Jobs:
 
     def _change(self, job: Job, request: Request) -> Response:
         phase = request.get("PHASE").upper()
-        if request.get("EXECUTIONDURATION").isdigit():
-            job.duration_s = int(request.get("EXECUTIONDURATION"))
-        elif request is not job.request and not phase:
-            job.add_parameters(request)
         if phase == "RUN" and job.phase == "PENDING":
             job.enter("QUEUED")
             threading.Thread(target=job.run, args=(self._work,), daemon=True).start()
         elif phase == "ABORT":
             job.enter("ABORTED")
-        elif phase not in ("", "RUN"):
-            raise RefusalError(400, f"no such change of phase: {phase[:40]}")
+        elif phase != "RUN" and (phase or request is not job.request):
+            raise RefusalError(400, "of a job only PHASE can be changed, to RUN or ABORT")
         return _see_other(request, f"/{job.id}")
 
     def _list(self, request: Request) -> Response:
-        wanted = {phase.upper() for phase in request.get_all("PHASE")}
         entries = "".join(
             f'<uws:jobref id="{job.id}" xlink:href="{request.own_url}/TAP/async/{job.id}">'
             f"<uws:phase>{job.phase}</uws:phase></uws:jobref>"
             for job in list(self._jobs.values())
-            if not wanted or job.phase in wanted
         )
-        return _xml(f"{_OPENING.format(tag='jobs')}{entries}</uws:jobs>")
+        return xml(f"<uws:jobs {_NAMESPACES}>{entries}</uws:jobs>")
 
     @staticmethod
     def _show(job: Job, resource: str) -> Response:
-        texts = {
-            "phase": job.phase,
-            "quote": "",
-            "owner": "",
-            "executionduration": str(job.duration_s),
-            "destruction": _date(job.created + _LIFETIME),
-        }
-        if resource in texts:
-            return Response(texts[resource].encode())
+        if resource == "phase":
+            return Response(job.phase.encode())
         if resource in ("", "parameters", "results"):
             return job.document()
         outcome_phase = {"results/result": "COMPLETED", "error": "ERROR"}.get(resource)

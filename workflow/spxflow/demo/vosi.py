@@ -6,32 +6,28 @@ from xml.sax.saxutils import escape
 
 from spxflow.demo import votable
 from spxflow.demo.catalogue import TABLES
-from spxflow.demo.web import Limits, Response
-
-
-def _xml(text: str) -> Response:
-    return Response(f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode(), "text/xml; charset=utf-8")
+from spxflow.demo.web import Limits, Response, xml
 
 
 def availability() -> Response:
     """The service is there."""
-    return _xml(
+    return xml(
         '<vosi:availability xmlns:vosi="http://www.ivoa.net/xml/VOSIAvailability/v1.0">'
         "<vosi:available>true</vosi:available></vosi:availability>"
     )
 
 
-def _capability(standard: str, address: str, use: str, interface: str = "vs:ParamHTTP", content: str = "") -> str:
+def _capability(standard: str, address: str, use: str, content: str = "") -> str:
     """One ``capability`` element of a VOSI document."""
     kind = 'xsi:type="tr:TableAccess" ' if content else ""
     return (
-        f'<capability {kind}standardID="{standard}"><interface xsi:type="{interface}" role="std" version="1.1">'
+        f'<capability {kind}standardID="{standard}"><interface xsi:type="vs:ParamHTTP" role="std" version="1.1">'
         f'<accessURL use="{use}">{escape(address)}</accessURL></interface>{content}</capability>'
     )
 
 
 def _document(*capabilities: str) -> Response:
-    return _xml(
+    return xml(
         '<vosi:capabilities xmlns:vosi="http://www.ivoa.net/xml/VOSICapabilities/v1.0" '
         'xmlns:tr="http://www.ivoa.net/xml/TAPRegExt/v1.0" xmlns:vs="http://www.ivoa.net/xml/VODataService/v1.1" '
         'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">' + "".join(capabilities) + "</vosi:capabilities>"
@@ -84,7 +80,7 @@ def tables() -> Response:
         )
         schemas.setdefault(name.split(".")[0], []).append(f"<table><name>{name}</name>{described}</table>")
     content = "".join(f"<schema><name>{name}</name>{''.join(elements)}</schema>" for name, elements in schemas.items())
-    return _xml(
+    return xml(
         '<vosi:tableset xmlns:vosi="http://www.ivoa.net/xml/VOSITables/v1.0" '
         'xmlns:vs="http://www.ivoa.net/xml/VODataService/v1.1" '
         f'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">{content}</vosi:tableset>'

@@ -52,10 +52,10 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
-def document(*resources: str, description: str = "", infos: str = "") -> bytes:
+def document(*resources: str, description: str = "") -> bytes:
     """A whole document around its resources."""
     about = f"<DESCRIPTION>{escape(description)}</DESCRIPTION>" if description else ""
-    return f"{_OPENING}{about}{infos}{''.join(resources)}</VOTABLE>".encode()
+    return f"{_OPENING}{about}{''.join(resources)}</VOTABLE>".encode()
 
 
 def status_info(value: str, message: str = "") -> str:
@@ -118,10 +118,5 @@ def read_table(content: bytes) -> tuple[list[str], list[list[Any]]]:
         table = parse_single_table(io.BytesIO(content)).to_table(use_names_over_ids=True)
     except Exception as error:
         raise ValueError(f"uploaded table is not a VOTable: {error}") from None
-    columns = [_python_values(table[name]) for name in table.colnames]
+    columns = [table[name].tolist() for name in table.colnames]
     return list(table.colnames), [list(row) for row in zip(*columns, strict=True)]
-
-
-def _python_values(column: Any) -> list[Any]:
-    values = column.tolist()
-    return [value.decode() if isinstance(value, bytes) else value for value in values]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import HTTP
-from http import HTTPStatus
+from http.client import responses
 from urllib.parse import parse_qsl, quote
 
 IRSA = "https://irsa.ipac.caltech.edu"
@@ -28,7 +28,6 @@ class Request:
 
     method: str
     path: str
-    query: str
     headers: Mapping[str, str] | Message
     own_url: str
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -65,9 +64,14 @@ class RefusalError(Exception):
         self.status = status
 
 
+def xml(text: str) -> Response:
+    """An XML document, of which the text is the root element."""
+    return Response(f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode(), "text/xml; charset=utf-8")
+
+
 def error_page(status: int, message: str = "", headers: Mapping[str, str] | None = None) -> Response:
     """An error as the archive's web servers answer it: a small HTML page."""
-    phrase = HTTPStatus(status).phrase
+    phrase = responses.get(status, "Error")
     page = (
         '<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">\n'
         f"<html><head>\n<title>{status} {phrase}</title>\n</head><body>\n<h1>{phrase}</h1>\n"

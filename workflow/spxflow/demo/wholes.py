@@ -10,31 +10,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from spxflow.demo.frames import WHOLE
 from spxflow.demo.geometry import FRAME
-from spxflow.demo.holdings import Scenario
-from spxflow.demo.level2 import pad, plane_headers
-from spxflow.mef.blocks import BLOCK, HduExtent, whole
+from spxflow.demo.level2 import PLANES, plane_headers
+from spxflow.mef.blocks import whole
 
 if TYPE_CHECKING:
-    from spxflow.demo.scenario import ArchiveFile
+    from spxflow.demo.scenario import ArchiveFile, Scenario
 
-PLANES = ("IMAGE", "FLAGS", "VARIANCE", "ZODI")
 _ROW_BYTES = 4 * FRAME
-_PLANE_BYTES = -(-FRAME * _ROW_BYTES // BLOCK) * BLOCK
+_PLANE_BYTES = FRAME * _ROW_BYTES  # whole FITS blocks
 _MOST_ROWS = 512
 _ROWS_AT_A_TIME = 8  # so that reads of headers, which take in some rows, share one rendering
-
-
-class Content(Protocol):
-    """A file's bytes, to be read as a whole or in part."""
-
-    @property
-    def size(self) -> int: ...
-
-    def read(self, start: int, stop: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class KnownContent:
         return len(self.data)
 
     def read(self, start: int, stop: int) -> bytes:
-        return self.data if (start, stop) == (0, self.size) else self.data[start:stop]
+        return self.data[start:stop]
 
 
 class Recent:
@@ -82,8 +71,7 @@ class ImageContent:
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from ``start`` to before ``stop``."""
         if stop - start > _MOST_ROWS * _ROW_BYTES:
-            content = self._recent.get(self._file.path, lambda: self._scenario.render(self._file))
-            return KnownContent(content).read(start, stop)
+            return self._recent.get(self._file.path, lambda: self._scenario.render(self._file))[start:stop]
         parts = []
         offset = 0
         for length, read in self._segments:
@@ -109,13 +97,10 @@ class ImageContent:
         def read(start: int, stop: int) -> bytes:
             step = _ROWS_AT_A_TIME
             first = start // _ROW_BYTES // step * step
-            last = min(-(-stop // (_ROW_BYTES * step)) * step, FRAME)
-            if first >= last:
-                return b"\0" * (stop - start)
+            last = -(-stop // (_ROW_BYTES * step)) * step
             stripe = self._stripe(first, last - first)
-            hdu = _hdu_of(stripe, name)
-            rows = pad(stripe[hdu.data_start : hdu.data_start + hdu.data_bytes])
-            return rows[start - first * _ROW_BYTES : stop - first * _ROW_BYTES]
+            plane = next(hdu.data_start for hdu in whole(stripe) if hdu.name == name) - first * _ROW_BYTES
+            return stripe[plane + start : plane + stop]
 
         return read
 
@@ -125,23 +110,4 @@ class ImageContent:
         return self._recent.get((self._file.path, window), lambda: self._scenario.render(self._file, window))
 
 
-def _hdu_of(content: bytes, name: str) -> HduExtent:
-    return next(hdu for hdu in whole(content) if hdu.name == name)
-
-
-class Library:
-    """Contents of the archive's files, the last read ones kept."""
-
-    def __init__(self, scenario: Scenario, kept_bytes: int = 300_000_000) -> None:
-        self._scenario = scenario
-        self._recent = Recent(kept_bytes)
-
-    def image(self, file: ArchiveFile) -> Content:
-        """A whole Level-2 file."""
-        if file.release == "qr2":
-            return ImageContent(self._scenario, file, self._recent)
-        return KnownContent(self._recent.get(file.path, lambda: self._scenario.render(file)))
-
-    def calibration(self, path: str) -> Content:
-        """A calibration product."""
-        return KnownContent(self._recent.get(path, self._scenario.calibration[path].render))
+Content = KnownContent | ImageContent
