@@ -1,14 +1,12 @@
 """Fetch what calibration exposures of one release and detector need; write which files these are."""
 
 import math
-import os
-import time
+from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 
 from spxflow import files, transfer
 from spxflow.transfer.calibration import CalibrationUnavailableError, calibration_cache
-
-_DAY_S = 86400.0
 
 
 def main(manifest, log, config, release, detector, failed_runs):
@@ -23,11 +21,11 @@ def main(manifest, log, config, release, detector, failed_runs):
     release, detector : str
         ``QR2`` or ``QR3``, ``1`` to ``6``.
     failed_runs : int
-        What `failures` says.
+        Earlier invocations in which a file could not be had.
     """
     content = {"status": "ok", "reason": "", "release": release, "failed_runs": failed_runs, "files": {}}
     try:
-        calibration = _cache(config).load(release, int(detector), config["download"]["mode"] == "slim")
+        calibration = cache_of(config).load(release, int(detector), config["download"]["mode"] == "slim")
         content["files"] = dict(calibration.provenance)
     except CalibrationUnavailableError as error:
         content |= {"status": "no_calibration", "reason": str(error), "failed_runs": failed_runs + 1}
@@ -36,35 +34,39 @@ def main(manifest, log, config, release, detector, failed_runs):
     files.write_json(manifest, content, indent=1)
 
 
-def load(config, release, detector, slim):
-    """Calibration as configured, from the cache that all sources and runs share; newer versions are looked for by
-    `main` alone, so that all exposures are measured with those that the manifest names.
+def renew(manifest, config, release, detector):
+    """Have a manifest name newer files, where the archive has some and has not been asked for `check_days`.
+
+    One that cannot be written is another user's, and stays as it is.
     """
-    return _cache(config, check_days=math.inf).load(release, detector, slim)
+    try:
+        content = files.read_json(manifest)
+        if content["status"] == "ok":
+            names = cache_of(config).names(release, int(detector), config["download"]["mode"] == "slim")
+            if names != content["files"]:
+                with suppress(PermissionError):
+                    files.write_json(manifest, {**content, "files": names}, indent=1)
+    except (FileNotFoundError, CalibrationUnavailableError):
+        return
 
 
-def _cache(config, **options):
+def load(config, release, detector, slim, names=MappingProxyType({})):
+    """Calibration as configured, from the cache that all sources and runs share: those files that a manifest names.
+
+    Newer versions are not looked for here, where each exposure might get another.
+    """
+    return cache_of(config, check_days=math.inf).load(release, detector, slim, names)
+
+
+def cache_of(config, **options):
+    """The cache of this process for a configuration, but for some options of the section ``calibration``."""
     settings = replace(transfer.CalibrationSettings.from_options(config["calibration"]), **options)
     return calibration_cache(settings, transfer.TransferSettings.from_config(config))
 
 
-def failures(manifest, check_days):
-    """How often the calibration of a manifest could not be had, or became due for a look for newer versions: a change
-    makes the workflow ask for it. 0 without a manifest.
-    """
+def failures(manifest):
+    """Invocations in which the calibration could not be had, by its manifest; 0 without one."""
     try:
-        return files.read_json(manifest)["failed_runs"] + _is_old(manifest, check_days)
+        return files.read_json(manifest)["failed_runs"]
     except (OSError, ValueError, KeyError):
         return 0
-
-
-def is_wanted(manifest, check_days):
-    """Whether the archive is to be asked for the calibration of a manifest."""
-    try:
-        return files.read_json(manifest)["status"] != "ok" or _is_old(manifest, check_days)
-    except (OSError, ValueError, KeyError):
-        return True
-
-
-def _is_old(manifest, check_days):
-    return time.time() - os.stat(manifest).st_mtime > check_days * _DAY_S

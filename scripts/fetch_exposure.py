@@ -1,5 +1,6 @@
 """Fetch the image of one exposure; write the transfer record, whatever became of it."""
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,7 +8,8 @@ from spxflow import files, transfer
 from spxflow.archive.urls import data_path, relocated_url
 from spxflow.observations import Observation
 from spxflow.sources import Source
-from spxflow.transfer.calibration import calibration_cache
+
+from scripts.fetch_calibration import cache_of
 
 
 def main(config, progress, record, log, image, source, observation, request, failed_runs):
@@ -50,7 +52,7 @@ def fetch(observation, config, image, source, failed_runs):
     settings = transfer.TransferSettings.from_config(config)
     calibration = None
     if settings.mode == "slim":
-        calibration = calibration_cache(transfer.CalibrationSettings.from_options(config["calibration"]), settings)
+        calibration = cache_of(config, check_days=math.inf)
     here = replace(observation, url=relocated_url(observation.url, settings.archive_url))
     return transfer.fetch(
         here, Source(**source), Path(image), settings, failed_runs=failed_runs, calibration=calibration

@@ -142,13 +142,10 @@ class Manifests:
     ----------
     path_of : callable or None
         From release and detector to the manifest that `fetch_calibration` writes; None when nothing is needed.
-    check_days : float
-        Age from which newer versions are looked for.
     """
 
-    def __init__(self, path_of, check_days):
+    def __init__(self, path_of):
         self._path_of = path_of
-        self._check_days = check_days
 
     def _paths(self, listed):
         if self._path_of is None:
@@ -157,21 +154,27 @@ class Manifests:
         return {self._path_of(*kind): kind for kind in sorted(kinds)}
 
     def fetch(self, listed, config, log):
-        """Bring what is not there, or may be too old."""
+        """Bring what is not there."""
         for path, (release, detector) in self._paths(listed).items():
             with _LOCKS[path]:
-                if path not in _TRIED and fetch_calibration.is_wanted(path, self._check_days):
+                if path not in _TRIED and (not os.path.exists(path) or files.read_json(path)["status"] != "ok"):
                     _TRIED.add(path)
-                    failed_runs = fetch_calibration.failures(path, self._check_days)
+                    failed_runs = fetch_calibration.failures(path)
                     fetch_calibration.main(path, log, config, release, str(detector), failed_runs)
+
+    def renew(self, listed, config):
+        """Take newer versions, for all exposures alike, where it is time to look for them."""
+        for path, kind in self._paths(listed).items():
+            with _LOCKS[path]:
+                fetch_calibration.renew(path, config, *kind)
 
     def are_lost(self, listed):
         """Whether the cache was emptied since."""
         return not all(map(os.path.exists, self._paths(listed)))
 
     def failures(self, listed):
-        """How often what is needed could not be had, or was due."""
-        return sum(fetch_calibration.failures(path, self._check_days) for path in self._paths(listed))
+        """How often what is needed could not be had."""
+        return sum(fetch_calibration.failures(path) for path in self._paths(listed))
 
     def read(self, listed):
         """Manifests by release and detector."""

@@ -107,7 +107,7 @@ class Questions:
         self._pending -= keys
 
 
-def main(questions, key, config, supersedes, table, found, log):
+def main(questions, key, config, manifests, supersedes, table, found, log):
     """Query for one source; where that fails, the last answer to the same question stands.
 
     Parameters
@@ -118,6 +118,8 @@ def main(questions, key, config, supersedes, table, found, log):
         Key of the source.
     config : dict
         The whole configuration.
+    manifests : scripts.fetch_source.Manifests
+        Calibration in use, for which newer versions may be looked for as well.
     supersedes : str
         Time of the answer that this one replaces because of its age, or empty.
     table, found, log : str
@@ -141,6 +143,7 @@ def main(questions, key, config, supersedes, table, found, log):
             "messages": list(answer.messages),
         }
         listed = answer.observations
+        manifests.renew(listed, config)
         files.write_json(last, {"account": account, "observations": [asdict(one) for one in listed]})
     files.write_json(found, {**account, "supersedes": supersedes}, indent=1)
     observations.write_observations(table, listed)

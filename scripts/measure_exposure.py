@@ -60,7 +60,9 @@ def measure(fetched, manifest, config, image, source, exposure, neighbours, meth
             return missing_record(exposure, stage["status"], stage["reason"])
     slim = fetched["mode"] == "slim"
     try:
-        calibration = load(config, manifest["release"], exposure.detector, slim) if manifest["files"] else None
+        calibration = None
+        if manifest["files"]:
+            calibration = load(config, manifest["release"], exposure.detector, slim, manifest["files"])
     except CalibrationUnavailableError as error:
         return missing_record(exposure, "no_calibration", str(error))
     return measure_exposure(

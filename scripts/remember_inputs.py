@@ -34,9 +34,11 @@ class Inputs:
     def _earlier(self):
         """Options of all runs since the records began, some of which may have made a part of the products only."""
         try:
-            return files.read_json(self._path)
+            earlier = files.read_json(self._path)
         except (OSError, ValueError):
             return {"options": [], "notes": ""}
+        options = earlier["options"]  # one, in records of an earlier version
+        return {**earlier, "options": [options] if isinstance(options, str) else options}
 
     def refuse_forgotten(self):
         """Raise `ConfigError` where an earlier run had other options, and its notes are not here."""

@@ -173,26 +173,35 @@ def test_images_that_are_not_kept_are_fetched_again_only_when_needed(archive, tm
 
 
 @pytest.mark.parametrize("batch", ["true", "false"])
-def test_newer_calibration_is_taken_for_all_exposures_when_it_is_time_to_look(archive, tmp_path, batch):
-    def calibration_of_rows(photometry=""):
-        workflow.run(config=[*config, *filter(None, [photometry])])
+def test_newer_calibration_is_taken_for_all_exposures_alike(archive, tmp_path, batch):
+    def calibration_of_rows(*arguments, photometry="{psf: {radius_px: 4.0}}"):
+        workflow.run(*arguments, config=[*config, f"photometry={photometry}"])
         rows = json.loads((tmp_path / SOURCE / "results" / "photometry.json").read_text())["exposures"]
-        return {row["calibration"].partition("wavelength: ")[2][:41] for row in rows}
+        return {re.search(r"wavelength: (\S+)\.fits", row["calibration"])[1] for row in rows}
 
-    newer = "qr2/spectral_wcs/cal-wcs-v4-2025-254/1/spectral_wcs_D1_spx_cal-wcs-v4-2025-254.fits"
+    def wait_a_month():
+        for kept in (tmp_path / "calibration").rglob("latest.json"):
+            kept.write_text(re.sub(r'"checked": [0-9.]+', f'"checked": {time.time() - 31 * 86400.0}', kept.read_text()))
+
+    older, newer = "spectral_wcs_D1_spx_cal-wcs-v3-2025-172", "spectral_wcs_D1_spx_cal-wcs-v4-2025-254"
+    path = f"qr2/spectral_wcs/cal-wcs-v4-2025-254/1/{newer}.fits"
     workflow = Workflow(tmp_path, archive.url)
     config = [f"batch={batch}", "bands=D1", "calibration={wavelength: map}", FEW]
-    archive.holdings.remove(newer)
-    assert calibration_of_rows() == {"spectral_wcs_D1_spx_cal-wcs-v3-2025-172.f"}
-    archive.holdings.restore(newer)
-    long_ago = time.time() - 31 * 86400.0
-    for kept in (tmp_path / "calibration").rglob("latest.json"):
-        kept.write_text(re.sub(r'"checked": [0-9.]+', f'"checked": {long_ago}', kept.read_text()))
-    assert calibration_of_rows("photometry={psf: {radius_px: 3.0}}") == {"spectral_wcs_D1_spx_cal-wcs-v3-2025-172.f"}
-    for manifest in (tmp_path / "calibration" / "in_use").iterdir():
-        os.utime(manifest, (long_ago, long_ago))
-    assert calibration_of_rows() == {"spectral_wcs_D1_spx_cal-wcs-v4-2025-254.f"}
+    archive.holdings.remove(path)
+    assert calibration_of_rows() == {older}
+    archive.holdings.restore(path)
+    wait_a_month()
+    assert calibration_of_rows(photometry="{psf: {radius_px: 3.0}}") == {older}
+    asked = len(archive.requests)
+    assert calibration_of_rows("--forcerun=find_exposures") == {newer}
+    assert not files_asked_for(archive, asked)
     assert workflow.jobs_to_do(config=config) == {}
+    wait_a_month()
+    photometry = tmp_path / SOURCE / "records" / "photometry"
+    measured = {record: record.stat().st_mtime_ns for record in photometry.glob("*.json")}
+    assert len(measured) == (0 if batch == "true" else 18)
+    assert calibration_of_rows("--forcerun=find_exposures") == {newer}
+    assert {record: record.stat().st_mtime_ns for record in photometry.glob("*.json")} == measured
 
 
 def test_calibration_that_was_removed_is_fetched_again(archive, tmp_path):

@@ -215,7 +215,11 @@ def test_asynchronous_job_from_submission_to_deletion(tap):
     assert requests.get(f"{direct.url}?WAIT=20", timeout=30).text.count("COMPLETED") == 1
     assert requests.get(f"{direct.url}/results/result", timeout=10).text.count("\n") == 109
     assert requests.get(f"{direct.url}?WAIT=soon", timeout=10).status_code == 400
-    assert requests.post(f"{direct.url}/parameters", data={"QUERY": "SELECT 1"}, timeout=10).status_code == 400
+    assert requests.post(f"{direct.url}/phase", data={"PHASE": "SUSPEND"}, timeout=10).status_code == 400
+    job = tap.submit_job("SELECT nothing FROM nowhere")
+    job.execution_duration, job.query = 10, query
+    job.run().wait(timeout=20)
+    assert len(job.fetch_result()) == 108
 
 
 def test_a_job_whose_work_fails_ends(capfd):

@@ -10,7 +10,7 @@ from spxflow.demo import scenario, server
 from spxflow.sources import Source
 
 sys.path.insert(0, str(REPOSITORY))
-from scripts import find_exposures
+from scripts import fetch_source, find_exposures
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def silent(options):
 
 def ask(source, options, paths, supersedes=""):
     questions = find_exposures.Questions({source.key: source}, {source.key}, options)
-    find_exposures.main(questions, source.key, options, supersedes, *paths)
+    find_exposures.main(questions, source.key, options, fetch_source.Manifests(None), supersedes, *paths)
 
 
 def test_the_last_answer_stands_and_the_archive_is_asked_again_next_time(demo_scenario, options, paths, caplog):

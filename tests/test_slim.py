@@ -312,7 +312,11 @@ def test_a_newer_version_is_taken_when_it_is_time_to_look(local, settings, tmp_p
         local.holdings.restore(newest[0])
     assert token not in before.name
     assert cache_in(tmp_path, settings).psf_file("QR2", 1) == before
-    assert token in cache_in(tmp_path, settings, check_days=0.0).psf_file("QR2", 1).name
+    cache = cache_in(tmp_path, settings, check_days=0.0)
+    assert token in cache.psf_file("QR2", 1).name
+    assert cache.load("QR2", 1, True, {"psf": before.name}).provenance["psf"] == before.name
+    assert token in cache.load("QR2", 1, True).provenance["psf"]
+    assert token in cache.names("QR2", 1, True)["psf"]
 
 
 def test_a_kept_file_that_is_not_as_it_was_written_is_fetched_again(spoilt, settings, tmp_path):

@@ -104,8 +104,7 @@ def calibration_of_exposure(wildcards):
 
 @read_once
 def calibration_failures(wildcards):
-    """How often this calibration could not be had, or was due: a change makes the next invocation try again."""
+    """How often this calibration could not be had: a change makes the next invocation try again."""
     return fetch_calibration.failures(
-        calibration_manifest(wildcards.release, wildcards.detector),
-        config["calibration"]["check_days"],
+        calibration_manifest(wildcards.release, wildcards.detector)
     )

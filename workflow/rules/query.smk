@@ -21,6 +21,7 @@ checkpoint find_exposures:
             QUESTIONS,
             wildcards.source,
             config,
+            manifests(),
             params.supersedes,
             output.table,
             output.found,

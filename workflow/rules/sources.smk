@@ -118,10 +118,7 @@ def failed_runs_of_source(wildcards):
 
 def manifests():
     """Calibration that exposures need besides their own files."""
-    return fetch_source.Manifests(
-        calibration_manifest if NEEDS_CALIBRATION else None,
-        config["calibration"]["check_days"],
-    )
+    return fetch_source.Manifests(calibration_manifest if NEEDS_CALIBRATION else None)
 
 
 def transfers(source, facts, resources):

@@ -123,7 +123,7 @@ class PhotometrySettings(Section):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """From the whole configuration, or the two sections of it."""
+        """From the two sections of a configuration that :func:`spxflow.config.complete` has checked."""
         return cls.from_options({**config.get("photometry", {}), "errors": config.get("errors", {})})
 
     @property

@@ -8,11 +8,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
 from spxflow.demo.web import RefusalError, Request, Response, error_page, xml
 
 _LONGEST_WAIT_S = 60.0
+_FIXED = {"quote": "", "owner": "", "executionduration": "0", "destruction": ""}  # resources that no job changes
 _FINISHED = ("COMPLETED", "ERROR", "ABORTED")
 _NAMESPACES = (
     'xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -131,8 +133,10 @@ class Jobs:
             threading.Thread(target=job.run, args=(self._work,), daemon=True).start()
         elif phase == "ABORT":
             job.enter("ABORTED")
-        elif phase != "RUN" and (phase or request is not job.request):
-            raise RefusalError(400, "of a job only PHASE can be changed, to RUN or ABORT")
+        elif phase not in ("", "RUN"):
+            raise RefusalError(400, "PHASE takes RUN or ABORT")
+        elif job.phase == "PENDING":
+            job.request = replace(job.request, parameters={**job.request.parameters, **request.parameters})
         return _see_other(request, f"/{job.id}")
 
     def _list(self, request: Request) -> Response:
@@ -145,6 +149,8 @@ class Jobs:
 
     @staticmethod
     def _show(job: Job, resource: str) -> Response:
+        if resource in _FIXED:
+            return Response(_FIXED[resource].encode())
         if resource == "phase":
             return Response(job.phase.encode())
         if resource in ("", "parameters", "results"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from spxflow import workers
@@ -77,10 +79,12 @@ class CalibrationCache:
         self._settings = settings
         self._archive_url = archive_url
         self._client = client
-        self._loaded: dict[tuple[str, int, bool], Calibration] = {}
+        self._loaded: dict[tuple[Any, ...], Calibration] = {}
         self._kept: dict[tuple[str, str, int], KeptFile] = {}
 
-    def load(self, release: str, detector: int, slim: bool = False) -> Calibration:
+    def load(
+        self, release: str, detector: int, slim: bool = False, names: Mapping[str, str] = MappingProxyType({})
+    ) -> Calibration:
         """Calibration of exposures of a release and detector, as configured.
 
         Parameters
@@ -91,16 +95,23 @@ class CalibrationCache:
             1 to 6.
         slim
             Whether it has to stand in for the PSF and the wavelength table of the file.
+        names
+            Files to take for parts of the calibration, where they are kept, rather than those in use now.
 
         Raises
         ------
         CalibrationUnavailableError
             When a file cannot be had.
         """
-        key = (release, detector, slim)
+        key = (release, detector, slim, *names.items())
         if key not in self._loaded:
-            self._loaded[key] = self._load(release, detector, slim)
+            self._loaded[key] = self._load(release, detector, slim, names)
         return self._loaded[key]
+
+    def names(self, release: str, detector: int, slim: bool = False) -> dict[str, str]:
+        """Files in use for the parts of a calibration; otherwise as :meth:`load`."""
+        products = self._products(release, slim)
+        return {part: self.kept_file(*product, detector).file.name for part, (product, _) in products.items()}
 
     def psf_file(self, release: str, detector: int) -> Path:
         """The file with the PSF of a release and detector."""
@@ -119,35 +130,43 @@ class CalibrationCache:
             self._kept[key] = self._find(family, release, detector)
         return self._kept[key]
 
-    def _load(self, release: str, detector: int, slim: bool) -> Calibration:
+    def _load(self, release: str, detector: int, slim: bool, names: Mapping[str, str]) -> Calibration:
         from spxflow import mef
 
-        settings = self._settings
-        harmonise = settings.harmonise and release != LATEST_RELEASE
         parts: dict[str, Any] = {}
         provenance: dict[str, str] = {}
-
-        def add(part: str, family: str, of_release: str, read: Any) -> None:
-            kept = self.kept_file(family, of_release, detector)
+        for part, (product, reader) in self._products(release, slim).items():
+            path = self._directory(*product, detector) / names.get(part, "")
+            if not path.is_file():
+                path = self.kept_file(*product, detector).path
             try:
-                parts[part] = read(kept.path)
+                parts[part] = getattr(mef, reader)(path)
             except (InvalidFile, OSError) as error:
-                raise CalibrationUnavailableError(f"{kept.path}: {error}") from error
-            provenance[part] = kept.file.name
-
-        if slim:
-            add("psf", _psf_family(release), release, mef.read_psf)
-        if slim or harmonise or settings.wavelength == "map":
-            read = mef.read_wave_map if settings.wavelength == "map" else mef.read_wave_table
-            add("wavelength", _WAVELENGTH, LATEST_RELEASE if harmonise else release, read)
-        if settings.solid_angle == "map":
-            add("solid_angle", _SOLID_ANGLE, _SOLID_ANGLE_RELEASE, mef.read_solid_angle)
-        if harmonise:
-            add("gain", _GAIN, LATEST_RELEASE, mef.read_gain)
+                raise CalibrationUnavailableError(f"{path}: {error}") from error
+            provenance[part] = path.name
         return mef.Calibration(detector=detector, provenance=provenance, **parts)
 
+    def _products(self, release: str, slim: bool) -> dict[str, tuple[tuple[str, str], str]]:
+        """By part of the calibration: family and release of its product, and what of :mod:`spxflow.mef` reads it."""
+        settings = self._settings
+        harmonise = settings.harmonise and release != LATEST_RELEASE
+        products: dict[str, tuple[tuple[str, str], str]] = {}
+        if slim:
+            products["psf"] = (_psf_family(release), release), "read_psf"
+        if slim or harmonise or settings.wavelength == "map":
+            reader = "read_wave_map" if settings.wavelength == "map" else "read_wave_table"
+            products["wavelength"] = (_WAVELENGTH, LATEST_RELEASE if harmonise else release), reader
+        if settings.solid_angle == "map":
+            products["solid_angle"] = (_SOLID_ANGLE, _SOLID_ANGLE_RELEASE), "read_solid_angle"
+        if harmonise:
+            products["gain"] = (_GAIN, LATEST_RELEASE), "read_gain"
+        return products
+
+    def _directory(self, family: str, release: str, detector: int) -> Path:
+        return Path(self._settings.directory) / release.lower() / family / f"D{detector}"
+
     def _find(self, family: str, release: str, detector: int) -> KeptFile:
-        directory = Path(self._settings.directory) / release.lower() / family / f"D{detector}"
+        directory = self._directory(family, release, detector)
         kept = self._current(directory)  # that of another user is read where it cannot be locked
         if kept is not None:
             return kept
