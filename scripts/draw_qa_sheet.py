@@ -31,7 +31,8 @@ def read_stamp(record, config, source_directory, size_px):
     around = SkyWindow(record["ra_deg"], record["dec_deg"], size_px + 2)
     slim, needed = config["download"]["mode"] == "slim", needs_calibration(config)
     try:
-        calibration = load(config, record["release"], record["detector"], slim) if needed else None
+        names = dict(part.split(": ", 1) for part in record["calibration"].split("; ") if ": " in part)
+        calibration = load(config, record["release"], record["detector"], slim, names) if needed else None
         exposure = read_exposure(image, calibration, around)
     except (InvalidFile, OSError, CalibrationUnavailableError):
         return None

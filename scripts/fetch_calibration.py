@@ -1,7 +1,6 @@
 """Fetch what calibration exposures of one release and detector need; write which files these are."""
 
 import math
-from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -37,16 +36,15 @@ def main(manifest, log, config, release, detector, failed_runs):
 def renew(manifest, config, release, detector):
     """Have a manifest name newer files, where the archive has some and has not been asked for `check_days`.
 
-    One that cannot be written is another user's, and stays as it is.
+    One that cannot be read or written, as another user's, stays as it is.
     """
     try:
         content = files.read_json(manifest)
         if content["status"] == "ok":
             names = cache_of(config).names(release, int(detector), config["download"]["mode"] == "slim")
             if names != content["files"]:
-                with suppress(PermissionError):
-                    files.write_json(manifest, {**content, "files": names}, indent=1)
-    except (FileNotFoundError, CalibrationUnavailableError):
+                files.write_json(manifest, {**content, "files": names}, indent=1)
+    except (OSError, ValueError, KeyError, CalibrationUnavailableError):
         return
 
 
@@ -70,3 +68,11 @@ def failures(manifest):
         return files.read_json(manifest)["failed_runs"]
     except (OSError, ValueError, KeyError):
         return 0
+
+
+def is_wanted(manifest):
+    """Whether the calibration of a manifest is still to be had, or its manifest is damaged."""
+    try:
+        return files.read_json(manifest)["status"] != "ok"
+    except (OSError, ValueError, KeyError):
+        return True

@@ -157,7 +157,7 @@ class Manifests:
         """Bring what is not there."""
         for path, (release, detector) in self._paths(listed).items():
             with _LOCKS[path]:
-                if path not in _TRIED and (not os.path.exists(path) or files.read_json(path)["status"] != "ok"):
+                if path not in _TRIED and fetch_calibration.is_wanted(path):
                     _TRIED.add(path)
                     failed_runs = fetch_calibration.failures(path)
                     fetch_calibration.main(path, log, config, release, str(detector), failed_runs)

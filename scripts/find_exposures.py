@@ -143,8 +143,8 @@ def main(questions, key, config, manifests, supersedes, table, found, log):
             "messages": list(answer.messages),
         }
         listed = answer.observations
-        manifests.renew(listed, config)
         files.write_json(last, {"account": account, "observations": [asdict(one) for one in listed]})
+        manifests.renew(listed, config)
     files.write_json(found, {**account, "supersedes": supersedes}, indent=1)
     observations.write_observations(table, listed)
 

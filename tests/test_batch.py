@@ -213,6 +213,9 @@ def test_calibration_that_was_removed_is_fetched_again(archive, tmp_path):
     shutil.rmtree(tmp_path / "calibration")
     workflow.run(config=[*config, "photometry={psf: {radius_px: 3.0}}"])
     assert not files_asked_for(archive, asked)
+    for manifest in (tmp_path / "calibration" / "in_use").iterdir():
+        manifest.write_text("{")
+    workflow.run("--forcerun=find_exposures", config=config)
     rows = json.loads((tmp_path / SOURCE / "results" / "photometry.json").read_text())["exposures"]
     assert {row["status"] for row in rows} <= {"ok", "flagged"}
 

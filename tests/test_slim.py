@@ -319,6 +319,21 @@ def test_a_newer_version_is_taken_when_it_is_time_to_look(local, settings, tmp_p
     assert token in cache.names("QR2", 1, True)["psf"]
 
 
+def test_files_that_a_manifest_names_are_kept_ones_and_whole(spoilt, settings, tmp_path):
+    cache = cache_in(tmp_path / "calibration", settings)
+    path = cache.psf_file("QR2", 2)
+    whole = path.read_bytes()
+    (tmp_path / "other.fits").write_bytes(whole)
+    for name in (str(tmp_path / "other.fits"), "../../../../other.fits", "..", ""):
+        assert (
+            cache_in(tmp_path / "calibration", settings).load("QR2", 2, True, {"psf": name}).provenance["psf"]
+            == path.name
+        )
+    path.write_bytes(whole[:-2880])
+    assert cache_in(tmp_path / "calibration", settings).load("QR2", 2, True, {"psf": path.name})
+    assert path.read_bytes() == whole
+
+
 def test_a_kept_file_that_is_not_as_it_was_written_is_fetched_again(spoilt, settings, tmp_path):
     path = cache_in(tmp_path, settings).psf_file("QR2", 2)
     whole = path.read_bytes()

@@ -34,6 +34,7 @@ if KEEP:
     rule measure_source:
         input:
             table=rules.find_exposures.output.table,
+            found=rules.find_exposures.output.found,  # newer calibration came with it
             transfers=rules.fetch_source.output.records,
         output:
             records=f"{OUT}/{{source}}/records/photometry.json",
@@ -65,6 +66,7 @@ else:
     rule visit_source:
         input:
             table=rules.find_exposures.output.table,
+            found=rules.find_exposures.output.found,  # newer calibration came with it
         output:
             transfers=f"{OUT}/{{source}}/records/transfer.json",
             photometry=f"{OUT}/{{source}}/records/photometry.json",

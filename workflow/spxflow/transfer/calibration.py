@@ -136,8 +136,10 @@ class CalibrationCache:
         parts: dict[str, Any] = {}
         provenance: dict[str, str] = {}
         for part, (product, reader) in self._products(release, slim).items():
-            path = self._directory(*product, detector) / names.get(part, "")
-            if not path.is_file():
+            directory = self._directory(*product, detector)
+            path = directory / Path(names.get(part, "")).name
+            kept, _ = _recorded(directory)
+            if kept is None or kept.path == path or not path.is_file():  # that in use may be fetched again
                 path = self.kept_file(*product, detector).path
             try:
                 parts[part] = getattr(mef, reader)(path)
