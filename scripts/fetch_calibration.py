@@ -1,6 +1,7 @@
 """Fetch what calibration exposures of one release and detector need; write which files these are."""
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -38,14 +39,13 @@ def renew(manifest, config, release, detector):
 
     One that cannot be read or written, as another user's, stays as it is.
     """
-    try:
-        content = files.read_json(manifest)
-        if content["status"] == "ok":
-            names = cache_of(config).names(release, int(detector), config["download"]["mode"] == "slim")
-            if names != content["files"]:
-                files.write_json(manifest, {**content, "files": names}, indent=1)
-    except (OSError, ValueError, KeyError, CalibrationUnavailableError):
+    content = _account(manifest)
+    if content.get("status") != "ok":
         return
+    with suppress(OSError, CalibrationUnavailableError):
+        names = cache_of(config).names(release, int(detector), config["download"]["mode"] == "slim")
+        if names != content.get("files"):
+            files.write_json(manifest, {**content, "files": names}, indent=1)
 
 
 def load(config, release, detector, slim, names=MappingProxyType({})):
@@ -64,15 +64,17 @@ def cache_of(config, **options):
 
 def failures(manifest):
     """Invocations in which the calibration could not be had, by its manifest; 0 without one."""
-    try:
-        return files.read_json(manifest)["failed_runs"]
-    except (OSError, ValueError, KeyError):
-        return 0
+    return _account(manifest).get("failed_runs", 0)
 
 
 def is_wanted(manifest):
     """Whether the calibration of a manifest is still to be had, or its manifest is damaged."""
+    return _account(manifest).get("status") != "ok"
+
+
+def _account(manifest):
+    """What a manifest says; nothing where there is none, or it is damaged."""
     try:
-        return files.read_json(manifest)["status"] != "ok"
-    except (OSError, ValueError, KeyError):
-        return True
+        return files.read_json(manifest)
+    except (OSError, ValueError):
+        return {}

@@ -22,7 +22,7 @@ from spxflow.forced import PsfFit, fit_psf, masked_fraction
 from spxflow.mef import Calibration, Exposure, InvalidFile, SkyWindow, read_exposure
 from spxflow.noise import blank_sky_scale
 from spxflow.observations import Observation
-from spxflow.position import Observer, apparent_position, barycentric_julian_date, observer_at
+from spxflow.position import Observer, apparent_position, barycentric_julian_date, observer_at, position_at
 from spxflow.quality import Seen, decide_status
 from spxflow.scene import Array, Scene, cut_out
 from spxflow.settings import PhotometrySettings
@@ -114,7 +114,7 @@ def _part_to_read(source: Source, observation: Observation, settings: Photometry
     """
     if settings.needs_whole_image:
         return None
-    return SkyWindow(*apparent_position(source, observer_at(observation.mjd_mid)), settings.window_px + _MARGIN_PX)
+    return SkyWindow(*position_at(source, observation.mjd_mid), settings.window_px + _MARGIN_PX)
 
 
 def measure(

@@ -64,7 +64,7 @@ def apparent_position(star: Source, observer: Observer) -> tuple[float, float]:
     then annual parallax (``erfa.pmpx``); radial velocity is left out (below 0.01 mas per year squared for any star but
     Barnard's). Aberration is part of the image's astrometry.
     """
-    if not (star.pmra_masyr or star.pmdec_masyr or star.parallax_mas):
+    if not _moves(star):
         return star.ra_deg, star.dec_deg
     ra, dec = math.radians(star.ra_deg), math.radians(star.dec_deg)
     pmra, pmdec = star.pmra_masyr * erfa.DMAS2R / math.cos(dec), star.pmdec_masyr * erfa.DMAS2R
@@ -72,6 +72,15 @@ def apparent_position(star: Source, observer: Observer) -> tuple[float, float]:
     seen = erfa.pmpx(ra, dec, pmra, pmdec, star.parallax_mas / 1e3, 0.0, years, observer.barycentric_au)
     ra, dec = erfa.c2s(seen)
     return math.degrees(ra) % 360.0, math.degrees(dec)
+
+
+def position_at(star: Source, mjd: float) -> tuple[float, float]:
+    """Where a source is seen from the Earth at a time (MJD, UTC); no ephemeris is needed of one that does not move."""
+    return apparent_position(star, observer_at(mjd)) if _moves(star) else (star.ra_deg, star.dec_deg)
+
+
+def _moves(star: Source) -> bool:
+    return bool(star.pmra_masyr or star.pmdec_masyr or star.parallax_mas)
 
 
 def barycentric_julian_date(observer: Observer, ra_deg: float, dec_deg: float) -> float:

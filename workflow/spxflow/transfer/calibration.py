@@ -136,11 +136,9 @@ class CalibrationCache:
         parts: dict[str, Any] = {}
         provenance: dict[str, str] = {}
         for part, (product, reader) in self._products(release, slim).items():
-            directory = self._directory(*product, detector)
-            path = directory / Path(names.get(part, "")).name
-            kept, _ = _recorded(directory)
-            if kept is None or kept.path == path or not path.is_file():  # that in use may be fetched again
-                path = self.kept_file(*product, detector).path
+            path = self.kept_file(*product, detector).path
+            named = path.parent / Path(names.get(part, "")).name
+            path = named if named.is_file() else path
             try:
                 parts[part] = getattr(mef, reader)(path)
             except (InvalidFile, OSError) as error:
@@ -164,11 +162,8 @@ class CalibrationCache:
             products["gain"] = (_GAIN, LATEST_RELEASE), "read_gain"
         return products
 
-    def _directory(self, family: str, release: str, detector: int) -> Path:
-        return Path(self._settings.directory) / release.lower() / family / f"D{detector}"
-
     def _find(self, family: str, release: str, detector: int) -> KeptFile:
-        directory = self._directory(family, release, detector)
+        directory = Path(self._settings.directory) / release.lower() / family / f"D{detector}"
         kept = self._current(directory)  # that of another user is read where it cannot be locked
         if kept is not None:
             return kept

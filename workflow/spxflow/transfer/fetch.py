@@ -13,7 +13,7 @@ from spxflow import mef
 from spxflow.archive.urls import DATA_ROOT
 from spxflow.files import partial_path
 from spxflow.observations import Observation
-from spxflow.position import apparent_position, observer_at
+from spxflow.position import position_at
 from spxflow.sources import Source
 from spxflow.transfer.calibration import CalibrationUnavailableError, release_of
 from spxflow.transfer.check import check_file
@@ -88,7 +88,7 @@ def fetch(
 
 def cutout_center(observation: Observation, source: Source, settings: TransferSettings) -> tuple[float, float]:
     """Centre of a cutout (ICRS, degrees, to 1e-7): as configured, or the source at the time of the exposure."""
-    ra_deg, dec_deg = settings.center or apparent_position(source, observer_at(observation.mjd_mid))
+    ra_deg, dec_deg = settings.center or position_at(source, observation.mjd_mid)
     return round(ra_deg, 7), round(dec_deg, 7)
 
 
